@@ -1,0 +1,1 @@
+"""Samples hosts and drives profilers. Knows only the capture tables' schemas."""

@@ -1,0 +1,75 @@
+"""CSV files into typed columns: what every CSV reader here does with missing columns, text in number columns and NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import polars as pl
+
+from rca.capture.bytes_in import read_chunks
+from rca.errors import InputError
+
+_CHUNK_BYTES = 16 << 20
+
+
+def columns_of(head: bytes) -> list[str]:
+    """Return the column names in the first line of a CSV file."""
+    first_line = head.split(b"\n", 1)[0].decode("utf-8", errors="replace").lstrip("\ufeff")
+    return [name.strip().strip('"') for name in first_line.split(",")]
+
+
+def read_text_columns(path: Path, required: Collection[str]) -> pl.DataFrame:
+    """Read a CSV file with every column as text.
+
+    Raises:
+        InputError: no rows, not UTF-8, ragged lines, or one of the ``required`` columns is missing.
+    """
+    content = b"".join(read_chunks(path, _CHUNK_BYTES))
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"is not UTF-8 text (byte {error.start:,})", "save it as UTF-8") from None
+    try:
+        table = pl.read_csv(content, infer_schema=False)
+    except pl.exceptions.NoDataError:
+        raise InputError(path, "is empty") from None
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise InputError(path, f"is not a well-formed CSV file: {str(error).splitlines()[0]}") from None
+    table = table.rename({name: name.strip().lstrip("\ufeff") for name in table.columns})
+    if missing := [name for name in required if name not in table.columns]:
+        raise InputError(path, f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    if table.height == 0:
+        raise InputError(path, "has a header but no rows")
+    return table
+
+
+def numbers(path: Path, table: pl.DataFrame, column: str, *, nullable: bool = False) -> pl.Series:
+    """Return a text column as float64; empty cells, ``NaN`` and (with ``nullable``) nothing else become null.
+
+    Raises:
+        InputError: a cell holds text, an infinity, or, unless ``nullable``, nothing.
+    """
+    text = table[column].str.strip_chars().replace("", None)
+    values = text.cast(pl.Float64, strict=False)
+    bad = text.is_not_null() & values.is_null()
+    if bad.any():
+        row = int(bad.arg_max() or 0)
+        raise InputError(path, f"line {row + 2}: column {column} holds {text[row]!r}, not a number")
+    if (infinite := values.is_infinite().fill_null(False)).any():
+        row = int(infinite.arg_max() or 0)
+        raise InputError(path, f"line {row + 2}: column {column} is infinite")
+    values = values.fill_nan(None)
+    if not nullable and values.null_count():
+        row = int(values.is_null().arg_max() or 0)
+        raise InputError(path, f"line {row + 2}: column {column} is empty or NaN")
+    return values
+
+
+def integers(path: Path, table: pl.DataFrame, column: str) -> pl.Series:
+    """Return a text column as whole numbers. Raises `InputError` like `numbers`, and for a fraction."""
+    values = numbers(path, table, column)
+    if (fraction := values != values.round()).any():
+        row = int(fraction.arg_max() or 0)
+        raise InputError(path, f"line {row + 2}: column {column} holds {table[column][row]!r}, not a whole number")
+    return table[column].str.strip_chars().cast(pl.Int64, strict=False).fill_null(values.cast(pl.Int64, strict=False))

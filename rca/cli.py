@@ -1,0 +1,224 @@
+"""The command line: argument parsing only. What a command does is in `rca.api` and `reports`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from rca.errors import RcaError
+from rca.version import COMPARISON_SCHEMA, __version__
+
+if TYPE_CHECKING:
+    from rca.api import Comparison
+
+_INTERRUPTED = 130
+_INTERNAL = 5
+
+_EXIT_CODES = """\b
+Exit codes:
+  0 done   1 slower (only with --gate)   2 usage or unreadable input
+  3 not comparable   4 too little data   5 internal error"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=f"""\b
+Examples:
+  rca compare normal/ abnormal/
+  rca compare normal/ abnormal/ -o report/
+
+{_EXIT_CODES}""",
+)
+@click.version_option(__version__, message=f"rca %(version)s ({COMPARISON_SCHEMA})")
+def cli() -> None:
+    """Find out why an LLM server got slow: compare a capture from a good day with one from now."""
+
+
+@cli.command(
+    epilog=f"""\b
+Examples:
+  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal
+  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal -o report
+  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/again --for jira --md -
+  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/again --json - --gate
+
+\b
+Post a report to a ticket:
+  $ rca compare normal/ abnormal/ | gh issue comment 1234 --body-file -
+
+{_EXIT_CODES}"""
+)
+@click.argument("normal", type=click.Path(path_type=Path))
+@click.argument("abnormal", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write all reports into DIR: report.md, report.json, comparison.csv, cycles.csv.",
+)
+@click.option(
+    "--md", type=click.Path(path_type=Path, allow_dash=True), metavar="PATH", help="Write the ticket report to PATH."
+)
+@click.option(
+    "--json",
+    "json_",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="PATH",
+    help="Write the JSON report to PATH.",
+)
+@click.option(
+    "--csv",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="PATH",
+    help="Write the detailed table to PATH. For each of these, - is stdout.",
+)
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice(["github", "gitlab", "jira", "full"]),
+    default="github",
+    show_default=True,
+    help="Where the report will be pasted: sets its markup and its length.",
+)
+@click.option("--cycle", metavar="NAME", help="Span that starts a cycle: its name, or a regular expression that finds it.")
+@click.option("--gate", is_flag=True, help="Exit with 1 when the abnormal side is slower.")
+@click.option("-f", "--force", is_flag=True, help="Write into an output folder that is not empty.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings on stderr.")
+def compare(  # noqa: PLR0913, PLR0917
+    normal: Path,
+    abnormal: Path,
+    output: Path | None,
+    md: Path | None,
+    json_: Path | None,
+    csv: Path | None,
+    target: str,
+    cycle: str | None,
+    gate: bool,
+    force: bool,
+    quiet: bool,
+) -> NoReturn:
+    """Compare two captures: is ABNORMAL slower than NORMAL, where did the time go, what stands out.
+
+    Each side is a folder (searched with all below it) or a file: torch.profiler traces (.json, .json.gz), counters as
+    CSV, per-cycle profiles (result_perf_data.csv). Formats are told by content.
+
+    A terminal gets a short summary; a pipe gets the report itself.
+    """
+    from rca import api  # noqa: PLC0415  (imports take longer than --help may)
+    from rca.verdict import EXIT_CODE  # noqa: PLC0415
+    from reports import files, terminal  # noqa: PLC0415
+
+    if output:
+        files.refuse_existing(output, force)
+    if [md, json_, csv].count(Path("-")) > 1:
+        raise click.UsageError("only one report can go to stdout")
+    with terminal.progress(enabled=not quiet) as progress:
+        result = api.compare(normal, abnormal, cycle=cycle, progress=progress)
+    written = _write(result, target, output, {"md": md, "json": json_, "csv": csv}, force)
+    if not quiet:
+        terminal.warn(result)
+    if Path("-") not in (md, json_, csv):
+        if written or sys.stdout.isatty():
+            terminal.summary(result, written)
+        else:
+            _to_stdout(_texts(result, target)["md"])
+    slower = gate and result.verdict.status == "slower"
+    sys.exit(1 if slower else EXIT_CODE[result.verdict.status])
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  rca completion bash
+
+\b
+Switch it on for good:
+  $ rca completion bash >> ~/.bashrc"""
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that makes SHELL complete the words of rca."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101  (one of the choices above)
+    click.echo(kind(cli, {}, "rca", "_RCA_COMPLETE").source())
+
+
+def _texts(result: Comparison, target: str) -> dict[str, str]:
+    from reports import machine, tables, ticket  # noqa: PLC0415
+
+    return {
+        "md": ticket.render(result, target),
+        "json": machine.comparison_json(result),
+        "csv": tables.comparison_csv(result),
+        "cycles": tables.cycles_csv(result),
+    }
+
+
+def _write(result: Comparison, target: str, output: Path | None, single: dict[str, Path | None], force: bool) -> list[Path]:
+    """Write what was asked for; return the files, the ticket report first."""
+    from reports import files  # noqa: PLC0415
+
+    if not output and not any(single.values()):
+        return []
+    texts = _texts(result, target)
+    written = []
+    if output:
+        report = "report.jira.txt" if target == "jira" else "report.md"
+        names = {"md": report, "json": "report.json", "csv": "comparison.csv", "cycles": "cycles.csv"}
+        files.write_folder(output, {name: texts[kind] for kind, name in names.items()}, force)
+        written = [output / name for name in names.values()]
+    for kind, path in single.items():
+        if path == Path("-"):
+            _to_stdout(texts[kind])
+        elif path:
+            files.write_file(path, texts[kind])
+            written.append(path)
+    return written
+
+
+def _to_stdout(text: str) -> None:
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+
+
+def main() -> NoReturn:
+    """Run the command line; every error ends as one line on stderr and an exit code."""
+    try:
+        cli.main(prog_name="rca", standalone_mode=False)
+    except RcaError as error:
+        _fail(f"rca: {error}", error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("rca: interrupted", _INTERRUPTED)
+    except BrokenPipeError:  # the reader of our stdout has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _fail("rca: not enough memory for these captures; compare shorter ones, or one rank at a time", _INTERNAL)
+    except Exception as error:
+        if os.environ.get("RCA_DEBUG"):
+            raise
+        _fail(
+            f"rca: internal error: {type(error).__name__}: {error} (RCA_DEBUG=1 shows where; please report it)",
+            _INTERNAL,
+        )
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    one_line = " ".join(message.split())
+    print(one_line.encode(errors="replace").decode(), file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a comparison of two captures consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from rca.cycles import Rank
+from rca.stats.robust import Shift
+
+ALPHA = 0.01
+"""Level of the test on cycle time: on captures that do not differ, about one comparison in a hundred says they do."""
+
+MIN_EFFECT = 0.01
+"""A cycle-time change below 1 % is reported but never called a difference."""
+
+
+@dataclass(frozen=True)
+class CycleTime:
+    """Cycle time of both sides over the cycles compared.
+
+    ``ratio`` is None where the sides are not comparable or a side has a single cycle. ``n_*`` are cycles, ``effective_*``
+    what they are worth once serial dependence is counted.
+    """
+
+    normal_us: float
+    abnormal_us: float
+    n_normal: int
+    n_abnormal: int
+    effective_normal: float
+    effective_abnormal: float
+    ratio: Shift | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The same test on halves of the normal side, where nothing differs.
+
+    ``false_alarm`` is the share of ``splits`` that were called different; ``noise_floor`` the change that 95 % of them
+    stay below, scaled to the number of cycles compared. None where the normal side is too short to split.
+    """
+
+    splits: int
+    false_alarm: float | None
+    noise_floor: float | None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether like is compared with like. ``reasons`` say why not; ``notes`` what was left out so that it is."""
+
+    ok: bool
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    stratum: str
+    facts: dict[str, float | str | None]
+
+
+@dataclass(frozen=True)
+class RankComparison:
+    """One rank on both sides.
+
+    Attributes:
+        role: what pairs the two: rank, GPU or place.
+        normal: the rank and all its cycles on the normal side.
+        abnormal: the same on the abnormal side.
+        compared: cycles of each side that take part, in time order: ``side, cycle, start_ns, duration_us, phase, batch``.
+        gate: whether and over which cycles the two can be compared.
+        cycle_time: the headline numbers.
+        calibration: how often and how far the same test errs on the normal side alone.
+        any_difference_p: p of "no function's time per cycle differs", over all functions at once.
+        phases: cycle time of each phase: ``phase, n_normal, n_abnormal, normal_us, abnormal_us``.
+        functions: one row per (function, device) with time per cycle on both sides and its robust shift.
+        metrics: one row per (metric, device), likewise.
+        rows: one row per (function, metric, device): the reference columns, then the robust ones.
+        rows_left_out: functions of a per-cycle profile that have no counter and so no reference row.
+    """
+
+    role: str
+    normal: Rank
+    abnormal: Rank
+    compared: pl.DataFrame
+    gate: Gate
+    cycle_time: CycleTime
+    calibration: Calibration
+    any_difference_p: float | None
+    phases: pl.DataFrame
+    functions: pl.DataFrame
+    metrics: pl.DataFrame
+    rows: pl.DataFrame
+    rows_left_out: int

@@ -1,0 +1,240 @@
+"""The robust comparison: one value per cycle (or per counter sample), rank tests, false-discovery control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rca.capture.readers.cycle_profile import NO_METRIC
+from rca.capture.tables import HOST
+from rca.comparison.model import ALPHA, MIN_EFFECT, Calibration, CycleTime
+from rca.profile import Profile
+from rca.profile.counters_join import series_for
+from rca.stats.robust import (
+    any_difference_p,
+    benjamini_hochberg,
+    column_shifts,
+    effective_n,
+    hodges_lehmann,
+    rank_test,
+    ratio,
+)
+
+Floats = NDArray[np.float64]
+
+_NEW_TICK_NS = 50_000_000
+"""Samples of one counter closer than this are one tick of the sampler on several devices."""
+
+
+def cycle_time(normal: Floats, abnormal: Floats, comparable: bool) -> CycleTime:
+    """Compare cycle durations (µs, in time order). Effect and p are left out where cycles are not comparable."""
+    testable = comparable and min(len(normal), len(abnormal)) >= 2
+    return CycleTime(
+        normal_us=float(np.median(normal)) if len(normal) else float("nan"),
+        abnormal_us=float(np.median(abnormal)) if len(abnormal) else float("nan"),
+        n_normal=len(normal),
+        n_abnormal=len(abnormal),
+        effective_normal=effective_n(normal),
+        effective_abnormal=effective_n(abnormal),
+        ratio=ratio(normal, abnormal) if testable else None,
+        p_value=float(rank_test(normal, abnormal).p[0]) if testable else None,
+    )
+
+
+def is_different(p_value: float, effect: float) -> bool:
+    """Decide one comparison of cycle times: significant, and at least `MIN_EFFECT`."""
+    return p_value < ALPHA and abs(effect - 1) >= MIN_EFFECT
+
+
+def calibrate(normal: Floats, n_abnormal: int) -> Calibration:
+    """Split the normal side's cycles into contiguous halves, at every place around the circle, and compare those."""
+    n = len(normal)
+    half = n // 2
+    if half < 3 or n_abnormal < 1:
+        return Calibration(0, None, None)
+    effects, alarms = [], []
+    for start in range(half):
+        turned = np.roll(normal, -start)
+        one, two = turned[:half], turned[half:]
+        effect = float(np.exp(hodges_lehmann(np.log(one), np.log(two))))
+        effects.append(abs(np.log(effect)))
+        alarms.append(is_different(float(rank_test(one, two).p[0]), effect))
+    scale = np.sqrt((1 / n + 1 / n_abnormal) / (1 / half + 1 / (n - half)))
+    floor = float(np.expm1(np.quantile(effects, 0.95) * scale))
+    return Calibration(half, float(np.mean(alarms)), floor)
+
+
+@dataclass(frozen=True)
+class FunctionTable:
+    """Robust rows per (function, device), and the p of "nothing differs" over all of them."""
+
+    table: pl.DataFrame
+    any_difference_p: float | None
+
+
+def function_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame, pl.DataFrame]) -> FunctionTable:
+    """Compare the time per cycle of every (function, device); a cycle without it counts as 0."""
+    per_cycle = [_time_per_cycle(profile, own) for profile, own in zip((normal, abnormal), cycles, strict=True)]
+    keys = (
+        pl.concat([table.select("function", "device", "class") for table in per_cycle])
+        .unique(["function", "device"], keep="first", maintain_order=True)
+        .sort("function", "device")
+    )
+    (x, x_count), (y, y_count) = (_matrices(table, keys, own) for table, own in zip(per_cycle, cycles, strict=True))
+    durations = [own["duration_us"].to_numpy() for own in cycles]
+    columns: dict[str, Any] = {
+        "normal_us": _medians(x),
+        "abnormal_us": _medians(y),
+        "normal_mean_us": _means(x),
+        "abnormal_mean_us": _means(y),
+        "normal_count": _means(x_count),
+        "abnormal_count": _means(y_count),
+    }
+    nothing: Floats = np.full(keys.height, np.nan)
+    if min(len(x), len(y)) < 2 or keys.height == 0:
+        columns |= dict.fromkeys(("shift_us", "shift_low_us", "shift_high_us", "cliffs_delta", "p", "q"), nothing)
+        return FunctionTable(keys.with_columns(**{k: pl.Series(v) for k, v in columns.items()}), None)
+    shift, low, high = column_shifts(x, y)
+    test = rank_test(x, y, effective_n(durations[0]), effective_n(durations[1]))
+    columns |= {
+        "shift_us": shift,
+        "shift_low_us": low,
+        "shift_high_us": high,
+        "cliffs_delta": test.delta,
+        "p": test.p,
+        "q": benjamini_hochberg(test.p),
+    }
+    table = keys.with_columns(**{k: pl.Series(v) for k, v in columns.items()})
+    return FunctionTable(
+        table.sort(pl.col("shift_us").abs(), "function", "device", descending=[True, False, False]),
+        any_difference_p(x, y),
+    )
+
+
+def metric_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame, pl.DataFrame]) -> pl.DataFrame:
+    """Compare every counter on every device that the rank used.
+
+    Counters are tested on their own samples, never on more values than were sampled. Per-cycle profiles state μ per
+    cycle instead; there a counter is worth no more values than its sampler made ticks.
+    """
+    sides = [
+        _counter_values(profile) if profile.from_events else _mu_values(profile, own)
+        for profile, own in zip((normal, abnormal), cycles, strict=True)
+    ]
+    rows = []
+    for key in sorted(sides[0].keys() & sides[1].keys()):
+        (x, n_x), (y, n_y) = sides[0][key], sides[1][key]
+        shift, low, high = (float(v[0]) for v in column_shifts(x[:, None], y[:, None]))
+        test = rank_test(x, y, n_x, n_y)
+        rows.append(
+            (
+                *key,
+                float(np.median(x)),
+                float(np.median(y)),
+                len(x),
+                len(y),
+                n_x,
+                n_y,
+                shift,
+                low,
+                high,
+                float(test.delta[0]),
+                float(test.p[0]),
+            )
+        )
+    columns = [
+        "metric",
+        "device",
+        "normal",
+        "abnormal",
+        "n_normal",
+        "n_abnormal",
+        "effective_normal",
+        "effective_abnormal",
+        "shift",
+        "shift_low",
+        "shift_high",
+        "cliffs_delta",
+        "p",
+    ]
+    types = [pl.String] * 2 + [pl.Float64] * 2 + [pl.Int64] * 2 + [pl.Float64] * 7
+    table = pl.DataFrame(rows, schema=dict(zip(columns, types, strict=True)), orient="row")
+    return table.with_columns(q=pl.Series(benjamini_hochberg(table["p"].to_numpy()), dtype=pl.Float64)).sort(
+        "q", pl.col("cliffs_delta").abs(), "metric", "device", descending=[False, True, False, False]
+    )
+
+
+def _time_per_cycle(profile: Profile, cycles: pl.DataFrame) -> pl.DataFrame:
+    return (
+        profile.rows.filter(pl.col("cycle").is_in(cycles["cycle"].to_list()))
+        .unique(["cycle", "function", "device"], keep="first", maintain_order=True)
+        .select("cycle", "function", "device", "class", "duration_us", "count")
+    )
+
+
+def _matrices(table: pl.DataFrame, keys: pl.DataFrame, cycles: pl.DataFrame) -> tuple[Floats, Floats]:
+    """Return (cycles, functions) matrices of µs and of counts."""
+    at = table.join(cycles.select("cycle").with_row_index("row"), on="cycle").join(
+        keys.select("function", "device").with_row_index("column"), on=["function", "device"]
+    )
+    shape = (cycles.height, keys.height)
+    time, count = np.zeros(shape), np.zeros(shape)
+    index = at["row"].to_numpy(), at["column"].to_numpy()
+    time[index] = at["duration_us"].to_numpy()
+    count[index] = at["count"].fill_null(0).to_numpy()
+    return time, count
+
+
+def _medians(values: Floats) -> Floats:
+    return np.median(values, axis=0) if len(values) else np.full(values.shape[1], np.nan)
+
+
+def _means(values: Floats) -> Floats:
+    return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
+
+
+Values = dict[tuple[str, str], tuple[Floats, float]]
+"""Per (metric, device): the values in time order, and how many independent ones they are worth."""
+
+
+def _counter_values(profile: Profile) -> Values:
+    gpus = {d for d in profile.rows["device"].unique() if d.startswith("GPU")}
+    names = profile.counters.select(pl.col("metric", "device").cast(pl.String), "pid").unique()
+    values: Values = {}
+    for metric, device, pid in names.iter_rows():
+        if (pid is not None and pid != profile.rank.pid) or (device.startswith("GPU") and gpus and device not in gpus):
+            continue
+        place = HOST if device.startswith("CPU ") else device
+        series = series_for(profile.counters, metric, place, profile.rank.pid)
+        if series is not None and len(series.value) > 1:
+            values[metric, place] = (series.value, effective_n(series.value))
+    return values
+
+
+def _mu_values(profile: Profile, cycles: pl.DataFrame) -> Values:
+    own = profile.rows.filter(
+        (pl.col("metric") != NO_METRIC) & pl.col("mu_pct").is_not_null() & pl.col("cycle").is_in(cycles["cycle"].to_list())
+    )
+    weight = pl.col("duration_us") + 1e-9
+    per_cycle = own.group_by("metric", "device", "cycle").agg((pl.col("mu_pct") * weight).sum() / weight.sum())
+    ticks = _ticks(profile)
+    values: Values = {}
+    for (metric, device), part in per_cycle.sort("cycle").group_by("metric", "device", maintain_order=True):
+        series = part["mu_pct"].to_numpy()
+        if len(series) > 1:
+            worth = min(effective_n(series), float(ticks.get(str(metric), len(series))))
+            values[str(metric), str(device)] = (series, max(worth, 1.0))
+    return values
+
+
+def _ticks(profile: Profile) -> dict[str, int]:
+    """Return how often each metric was sampled while the cycles ran."""
+    ordered = profile.counters.sort("ts_ns").select(
+        pl.col("metric").cast(pl.String),
+        tick=(pl.col("ts_ns").diff().over("metric").fill_null(_NEW_TICK_NS + 1) > _NEW_TICK_NS),
+    )
+    return dict(ordered.group_by("metric").agg(pl.col("tick").sum().cast(pl.Int64)).iter_rows())

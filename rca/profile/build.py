@@ -1,0 +1,165 @@
+"""Cycles and events into a profile: β of every function in every cycle, μ and σ of its counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from rca.capture import Capture
+from rca.capture.readers.cycle_profile import NO_METRIC
+from rca.cycles import Rank
+from rca.profile.classify import COUNTERS_OF_CLASS, OP_CLASSES, PROFILED_KINDS, with_class
+from rca.profile.counters_join import estimate_cores, event_moments, norm_factor, series_for
+from rca.profile.self_time import self_time_ns
+
+ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "cycle": pl.Int64,
+    "function": pl.String,
+    "metric": pl.String,
+    "device": pl.String,
+    "class": pl.String,
+    "beta_pct": pl.Float64,
+    "mu_pct": pl.Float64,
+    "sigma_pct": pl.Float64,
+    "duration_us": pl.Float64,
+    "count": pl.Int64,
+    "interpolation": pl.String,
+}
+"""One row per (cycle, function, device, metric). ``metric`` is ``N/A`` and μ null where no counter belongs to the
+function. ``interpolation``: blank none, ``*`` some, ``**`` all events had too few samples."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One rank reduced to per-cycle numbers.
+
+    Attributes:
+        rank: role, pid, anchor and cycles.
+        rows: `ROWS`.
+        counters: the capture's samples from the first to the last cycle, in the schema of `Capture.counters`.
+        from_events: whether the capture's own events were reduced here.
+    """
+
+    rank: Rank
+    rows: pl.DataFrame
+    counters: pl.DataFrame
+    from_events: bool
+
+
+def build(capture: Capture, rank: Rank) -> Profile:
+    """Reduce one rank of a capture to its profile."""
+    if capture.cycle_rows.height:
+        own = capture.cycle_rows.filter(pl.col("pid") == rank.pid).rename({"kind": "class"})
+        return Profile(rank, _typed(own), _within(capture.counters, rank), from_events=False)
+    events = _events_in_cycles(capture, rank)
+    return Profile(rank, _rows(events, capture.counters, rank), _within(capture.counters, rank), from_events=True)
+
+
+def _within(counters: pl.DataFrame, rank: Rank) -> pl.DataFrame:
+    first, last = rank.cycles["start_ns"].min(), rank.cycles["end_ns"].max()
+    return counters.filter(pl.col("ts_ns").is_between(first, last))
+
+
+def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
+    """Return the rank's events with their ``cycle``, ``class`` and the time ``own_ns`` that counts for β.
+
+    A host event belongs to the cycle in which it starts, GPU work to the cycle of the call that launched it: with
+    overlapped scheduling the GPU still runs step k while the host is in step k + 1.
+    """
+    complete = rank.cycles.filter(pl.col("complete"))
+    files = complete["file"].unique().to_list()
+    own = capture.events.filter(
+        (pl.col("pid") == rank.pid) & pl.col("file").is_in(files) & pl.col("kind").is_in(list(PROFILED_KINDS))
+    )
+    launches = (
+        own.filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
+        .unique(["file", "correlation"], keep="first", maintain_order=True)
+        .select("file", "correlation", launched_ns="start_ns")
+    )
+    on_gpu = pl.col("kind").is_in(["kernel", "memcpy", "memset"])
+    own = own.join(launches, on=["file", "correlation"], how="left", maintain_order="left").with_columns(
+        placed_ns=pl.when(on_gpu).then(pl.col("launched_ns").fill_null(pl.col("start_ns"))).otherwise(pl.col("start_ns"))
+    )
+    starts, ends = complete["start_ns"].to_numpy(), complete["end_ns"].to_numpy()
+    placed = own["placed_ns"].to_numpy()
+    at = np.searchsorted(starts, placed, side="right") - 1
+    inside = (at >= 0) & (placed < ends[np.maximum(at, 0)]) if len(starts) else np.zeros(own.height, dtype=bool)
+    cycle = complete["cycle"].to_numpy()[np.maximum(at, 0)] if len(starts) else at
+    own = with_class(own.with_columns(cycle=pl.Series(cycle), inside=pl.Series(inside)))
+    nested = own["class"].is_in(list(OP_CLASSES))
+    own_ns = own["dur_ns"].to_numpy().copy()
+    own_ns[nested.to_numpy()] = self_time_ns(own.filter(nested))
+    return own.with_columns(own_ns=pl.Series(own_ns)).filter(pl.col("inside"))
+
+
+def _rows(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank) -> pl.DataFrame:
+    key = ["cycle", "name", "device", "class"]
+    functions = events.group_by(key).agg(pl.col("own_ns").sum(), pl.len().alias("count"))
+    cores = estimate_cores(counters) if counters.height else 1
+    parts = [_rows_of_metric(own, counters, metric, rank.pid, cores) for own, metric in _pairs(events)]
+    schema = {
+        "cycle": pl.Int64,
+        "name": pl.Categorical,
+        "device": pl.Categorical,
+        "class": pl.String,
+        "metric": pl.String,
+        "mu_pct": pl.Float64,
+        "sigma_pct": pl.Float64,
+        "interpolation": pl.String,
+    }
+    filled = [part for part in parts if part is not None]
+    metrics = pl.concat(filled) if filled else pl.DataFrame(schema=schema)
+    cycle_us = rank.cycles.select("cycle", "duration_us").rename({"duration_us": "cycle_us"})
+    rows = (
+        functions.join(metrics, on=key, how="left")
+        .join(cycle_us, on="cycle")
+        .with_columns(duration_us=pl.col("own_ns") / 1000, metric=pl.col("metric").fill_null(NO_METRIC))
+        .with_columns(beta_pct=100 * pl.col("duration_us") / pl.col("cycle_us"), function=pl.col("name"))
+    )
+    return _typed(rows)
+
+
+def _pairs(events: pl.DataFrame) -> list[tuple[pl.DataFrame, str]]:
+    return [
+        (own, metric)
+        for (class_, _), own in sorted(events.group_by("class", pl.col("device").cast(pl.String)), key=lambda g: g[0])
+        for metric in COUNTERS_OF_CLASS.get(str(class_), ())
+    ]
+
+
+def _rows_of_metric(events: pl.DataFrame, counters: pl.DataFrame, metric: str, pid: int, cores: int) -> pl.DataFrame | None:
+    """Return μ, σ and interpolation status per (cycle, function) for events of one class on one device."""
+    series = series_for(counters, metric, str(events["device"][0]), pid)
+    if series is None:
+        return None
+    start = events["start_ns"].to_numpy()
+    mean, variance, interpolated = event_moments(series, start, start + events["dur_ns"].to_numpy())
+    scale = 100.0 / norm_factor(metric, cores)
+    weight = pl.col("own_ns").cast(pl.Float64) + 1e-9  # a function of zero-length events still has a mean
+    origin = float(series.value[0])  # so that a counter that stays the same has exactly the same mean in every cycle
+    return (
+        events.with_columns(
+            mean=pl.Series(mean - origin), variance=pl.Series(variance), interpolated=pl.Series(interpolated)
+        )
+        .group_by("cycle", "name", "device", "class")
+        .agg(
+            (pl.col("mean") * weight).sum().truediv(weight.sum()).add(origin).mul(scale).alias("mu_pct"),
+            (pl.col("variance") * weight).sum().truediv(weight.sum()).sqrt().mul(scale).alias("sigma_pct"),
+            pl.col("interpolated").mean().alias("share"),
+        )
+        .with_columns(
+            metric=pl.lit(metric),
+            interpolation=pl.when(pl.col("share") == 0)
+            .then(pl.lit(" "))
+            .when(pl.col("share") < 1)
+            .then(pl.lit("*"))
+            .otherwise(pl.lit("**")),
+        )
+        .select("cycle", "name", "device", "class", "metric", "mu_pct", "sigma_pct", "interpolation")
+    )
+
+
+def _typed(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(pl.col(key).cast(dtype) for key, dtype in ROWS.items()).sort("cycle", "function", "device", "metric")

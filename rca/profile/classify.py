@@ -1,0 +1,85 @@
+"""What an event is (its class) and which counters belong to a class (FORMATS.md §7.2, §7.3)."""
+
+from __future__ import annotations
+
+import polars as pl
+
+OP_CLASSES = ("cpu_op", "cpu_runtime", "cpu_sync")
+"""Host calls nest; their time in a profile is the time that no call inside them accounts for (self time)."""
+
+PROFILED_KINDS = ("kernel", "memcpy", "memset", "op", "runtime", "driver", "oncpu", "runq", "io")
+"""Annotations, Python frames and profiler rows are spans over other work, not work."""
+
+_HOST_COUNTERS = (
+    "process_cpu_usage",
+    "host_cpu_usage",
+    "process_runq_wait",
+    "process_involuntary_switches",
+    "host_mem_usage",
+    "process_mem_usage",
+    "cpu_frequency",
+    "cpu_temp",
+    "cpu_power",
+)
+
+COUNTERS_OF_CLASS: dict[str, tuple[str, ...]] = {
+    "gpu_compute": (
+        "process_gpu_usage",
+        "gpu_usage",
+        "gpu_sm_util",
+        "gpu_sm_occupancy",
+        "gpu_mem_used",
+        "gpu_frequency",
+        "gpu_sm_frequency",
+        "gpu_mem_frequency",
+    ),
+    "gpu_comm": (
+        "process_gpu_usage",
+        "gpu_usage",
+        "gpu_sm_util",
+        "gpu_sm_occupancy",
+        "gpu_pcie_transmit",
+        "gpu_pcie_receive",
+        "gpu_link_transmit",
+        "gpu_link_receive",
+        "net_tx_rate",
+        "net_rx_rate",
+    ),
+    "gpu_memcpy_h2d": ("gpu_pcie_transmit", "gpu_pcie_receive"),
+    "gpu_memcpy_d2h": ("gpu_pcie_transmit", "gpu_pcie_receive"),
+    "gpu_memcpy_d2d": ("gpu_link_transmit", "gpu_link_receive", "net_tx_rate", "net_rx_rate"),
+    "oncpu": _HOST_COUNTERS,
+    "runq": _HOST_COUNTERS[:6],
+    "disk_read_and_write": ("disk_usage",),
+    "cpu_op": _HOST_COUNTERS,
+}
+"""The reference's mapping, with the scheduler's counters added for work on the CPU. Other classes have no counter."""
+
+
+def with_class(events: pl.DataFrame) -> pl.DataFrame:
+    """Add the column ``class`` (string) to a table with ``name`` and ``kind``; the first rule that fits wins."""
+    name = pl.col("name").cast(pl.String)
+    kind = pl.col("kind")
+    lower = name.str.to_lowercase()
+    rules = (
+        pl.when((kind == "kernel") & lower.str.contains("nccl|rccl"))
+        .then(pl.lit("gpu_comm"))
+        .when(kind == "kernel")
+        .then(pl.lit("gpu_compute"))
+        .when((kind == "memcpy") & name.str.contains("DtoH"))
+        .then(pl.lit("gpu_memcpy_d2h"))
+        .when((kind == "memcpy") & name.str.contains("DtoD"))
+        .then(pl.lit("gpu_memcpy_d2d"))
+        .when(kind.is_in(["memcpy", "memset"]))
+        .then(pl.lit("gpu_memcpy_h2d"))
+        .when(kind.is_in(["runtime", "driver"]) & name.str.contains("Synchronize"))
+        .then(pl.lit("cpu_sync"))
+        .when(kind.is_in(["runtime", "driver"]))
+        .then(pl.lit("cpu_runtime"))
+        .when(kind == "io")
+        .then(pl.lit("disk_read_and_write"))
+        .when(kind == "op")
+        .then(pl.lit("cpu_op"))
+        .otherwise(kind.cast(pl.String))
+    )
+    return events.with_columns(rules.alias("class"))

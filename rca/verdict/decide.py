@@ -1,0 +1,107 @@
+"""Rank comparisons into one verdict."""
+
+from __future__ import annotations
+
+import math
+
+from rca.comparison import RankComparison
+from rca.comparison.model import ALPHA
+from rca.comparison.robust import is_different
+from rca.stats.robust import smallest_p, values_needed
+from rca.verdict.model import Status, Verdict
+from rca.verdict.suspicion import suspects
+
+
+def decide(ranks: list[RankComparison], same_capture: bool) -> Verdict:
+    """Decide a comparison of one or more ranks.
+
+    With several ranks the headline is that of the rank that differs most clearly, and the level of each test is divided
+    by their number (Bonferroni), so that more ranks do not mean more false alarms.
+
+    Args:
+        ranks: at least one.
+        same_capture: both sides hold the same files.
+    """
+    statuses = {rank.role: status_of(rank, len(ranks)) for rank in ranks}
+    order: tuple[Status, ...] = ("slower", "faster", "no_difference", "insufficient_data", "not_comparable")
+    status = next(s for s in order if s in statuses.values())
+    if same_capture and status in ("slower", "faster"):  # cannot be, and must not be said
+        status = "no_difference"
+    leading = min((r for r in ranks if statuses[r.role] == status or same_capture), key=_clearness)
+    return Verdict(
+        status=status,
+        headline=_headline(leading, status, same_capture, len(ranks)),
+        role=leading.role,
+        causes=() if same_capture else suspects(leading, status),
+        trust=_trust(leading),
+    )
+
+
+def status_of(rank: RankComparison, n_ranks: int = 1) -> Status:
+    """Return the status of one rank."""
+    time = rank.cycle_time
+    if not rank.gate.ok:
+        return "not_comparable"
+    if smallest_p(time.n_normal, time.n_abnormal) >= ALPHA or time.ratio is None or time.p_value is None:
+        return "insufficient_data"
+    effect = time.ratio.estimate
+    outside_interval = not time.ratio.low <= 1 <= time.ratio.high
+    outside_noise = rank.calibration.noise_floor is None or abs(math.log(effect)) > math.log1p(rank.calibration.noise_floor)
+    if is_different(min(time.p_value * n_ranks, 1.0), effect) and outside_interval and outside_noise:
+        return "slower" if effect > 1 else "faster"
+    return "no_difference"
+
+
+def _clearness(rank: RankComparison) -> tuple[float, float, str]:
+    time = rank.cycle_time
+    effect = abs(math.log(time.ratio.estimate)) if time.ratio else 0.0
+    return (1.0 if time.p_value is None else time.p_value, -effect, rank.role)
+
+
+def _headline(rank: RankComparison, status: Status, same_capture: bool, n_ranks: int) -> str:
+    time = rank.cycle_time
+    if status == "not_comparable":
+        return rank.gate.reasons[0]
+    unit = "cycle" if rank.gate.stratum == "unknown" else f"{rank.gate.stratum} cycle"
+    of_rank = f" on {rank.role}" if n_ranks > 1 else ""
+    times = f"median {duration(time.normal_us)} → {duration(time.abnormal_us)} per {unit}{of_rank}"
+    n = f"n = {time.n_normal} and {time.n_abnormal}"
+    if status == "insufficient_data":
+        need = values_needed(ALPHA)
+        same = "; both sides are the same capture" if same_capture else ""
+        return f"{times}, {n}; the test can decide from {need} cycles a side on{same}"
+    if same_capture:
+        return f"Both sides are the same capture: {times}, {n}"
+    assert time.ratio is not None  # noqa: S101  (status_of has seen it)
+    effect = f"{time.ratio.estimate - 1:+.1%} (95 % CI {time.ratio.low - 1:+.1%} to {time.ratio.high - 1:+.1%})"
+    return f"Cycle time {effect}: {times}, {n}"
+
+
+def _trust(rank: RankComparison) -> str:
+    """Say in one line how far the numbers can be trusted."""
+    time, calibration = rank.cycle_time, rank.calibration
+    worth = f"{time.effective_normal:.0f} and {time.effective_abnormal:.0f}"
+    parts = [
+        "like is compared with like" if rank.gate.ok else "the cycles are not alike",
+        f"{time.n_normal} and {time.n_abnormal} cycles, worth {worth} independent ones",
+    ]
+    if time.p_value is not None:
+        parts.append(f"p = {time.p_value:.2g} at level {ALPHA:g}")
+    if calibration.false_alarm is None:
+        parts.append("the normal side is too short to measure false alarms on")
+    else:
+        parts.append(
+            f"normal against itself: {calibration.false_alarm:.0%} false alarms in {calibration.splits} splits, "
+            f"noise floor ±{calibration.noise_floor:.1%}"
+        )
+    return "; ".join(parts)
+
+
+def duration(us: float) -> str:
+    """Write a time in µs, ms or s with four digits."""
+    if math.isnan(us):
+        return "no cycle"
+    for unit, size in (("s", 1e6), ("ms", 1e3)):
+        if us >= size:
+            return f"{us / size:.4g} {unit}"
+    return f"{us:.4g} µs"

@@ -1,0 +1,5 @@
+"""The version of the tool and of the formats that it writes."""
+
+__version__ = "0.1.0"
+
+COMPARISON_SCHEMA = "rca.comparison/1"

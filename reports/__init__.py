@@ -1,0 +1,1 @@
+"""Results into markdown, Jira, JSON, CSV and terminal text. Computes nothing."""

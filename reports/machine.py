@@ -1,0 +1,115 @@
+"""The JSON report, schema ``rca.comparison/1`` (``reports/schema/comparison-1.schema.json``)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from rca.api import Comparison
+from rca.capture import Capture
+from rca.comparison import RankComparison
+from rca.version import COMPARISON_SCHEMA, __version__
+
+
+def comparison_json(result: Comparison) -> str:
+    """Return the comparison as indented JSON with a newline at its end; numbers that do not exist are null."""
+    return msgspec.json.format(msgspec.json.encode(_finite(as_dict(result))), indent=1).decode() + "\n"
+
+
+def as_dict(result: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain dicts and lists."""
+    leading = next(rank for rank in result.ranks if rank.role == result.verdict.role)
+    return {
+        "schema": COMPARISON_SCHEMA,
+        "verdict": {
+            "status": result.verdict.status,
+            "headline": result.verdict.headline,
+            "trust": result.verdict.trust,
+            "rank": leading.role,
+            "cycle_time": _cycle_time(leading),
+            "causes": [asdict(cause) for cause in result.verdict.causes],
+        },
+        "comparability": {
+            "ok": leading.gate.ok,
+            "reasons": list(leading.gate.reasons),
+            "notes": list(leading.gate.notes),
+            "stratum": leading.gate.stratum,
+            "anchors": {"normal": _anchor(leading, "normal"), "abnormal": _anchor(leading, "abnormal")},
+            "work": leading.gate.facts | {"phases": leading.phases.to_dicts()},
+        },
+        "ledger": [],
+        "calibration": {
+            "aa_false_alarm": leading.calibration.false_alarm,
+            "aa_splits": leading.calibration.splits,
+            "noise_floor": leading.calibration.noise_floor,
+            "any_difference_p": leading.any_difference_p,
+            "confidence": "causes are ranked by suspicion score only; no confidence is calibrated",
+        },
+        "ranks": [_rank(rank) for rank in result.ranks],
+        "functions": [row for rank in result.ranks for row in _functions(rank)],
+        "metrics": [{"rank": rank.role, **row} for rank in result.ranks for row in rank.metrics.to_dicts()],
+        "captures": [_capture("normal", result.normal), _capture("abnormal", result.abnormal)],
+        "warnings": list(result.warnings),
+        "versions": {"rca": __version__},
+    }
+
+
+def _cycle_time(rank: RankComparison) -> dict[str, Any]:
+    time = rank.cycle_time
+    return {
+        "normal_us": time.normal_us,
+        "abnormal_us": time.abnormal_us,
+        "ratio": time.ratio.estimate if time.ratio else None,
+        "ci95": [time.ratio.low, time.ratio.high] if time.ratio else [None, None],
+        "p_value": time.p_value,
+        "n": [time.n_normal, time.n_abnormal],
+        "effective_n": [time.effective_normal, time.effective_abnormal],
+    }
+
+
+def _anchor(rank: RankComparison, side: str) -> dict[str, Any]:
+    own = rank.normal if side == "normal" else rank.abnormal
+    return {"name": own.anchor, "cycles": own.cycles.height, "coverage": own.coverage}
+
+
+def _rank(rank: RankComparison) -> dict[str, Any]:
+    return {
+        "rank": rank.role,
+        "pids": [rank.normal.pid, rank.abnormal.pid],
+        "comparable": rank.gate.ok,
+        "reasons": list(rank.gate.reasons),
+        "cycle_time": _cycle_time(rank),
+        "any_difference_p": rank.any_difference_p,
+    }
+
+
+def _functions(rank: RankComparison) -> list[dict[str, Any]]:
+    best = rank.rows.group_by("function", "device").agg(
+        pl.col("suspicion").max(), pl.col("beta_normal").first(), pl.col("beta_abnormal").first()
+    )
+    table = rank.functions.join(best, on=["function", "device"], how="left", maintain_order="left")
+    return [{"rank": rank.role, **row} for row in table.to_dicts()]
+
+
+def _capture(side: str, capture: Capture) -> dict[str, Any]:
+    return {
+        "side": side,
+        "path": str(capture.path).encode(errors="replace").decode(),
+        "files": [asdict(file) | {"facts": meta} for file, meta in zip(capture.files, capture.meta, strict=True)],
+        "notes": list(capture.notes),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON has no word for, by null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

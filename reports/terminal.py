@@ -1,0 +1,85 @@
+"""What a person sees while `rca` works and when it is done."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rca import capture
+from rca.api import Comparison
+from reports.view import STATUS_WORDS
+
+_COLOURS = {
+    "slower": "bold red",
+    "faster": "bold green",
+    "no_difference": "bold green",
+    "not_comparable": "bold yellow",
+    "insufficient_data": "bold yellow",
+}
+_MAX_WARNINGS = 12
+_QUICK_SECONDS = 2
+
+
+@contextmanager
+def progress(enabled: bool) -> Iterator[capture.Progress]:
+    """Show bytes read and time left on stderr, on a terminal only, and only for work longer than two seconds."""
+    if not enabled or not sys.stderr.isatty():
+        yield capture.no_progress
+        return
+    began = time.monotonic()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task("reading", total=None)
+
+    def update(file: str, done: int, total: int) -> None:
+        bar.update(task, description=escape(file[-40:]), completed=done, total=total)
+        if time.monotonic() - began > _QUICK_SECONDS and not bar.live.is_started:
+            bar.start()
+
+    try:
+        yield update
+    finally:
+        bar.stop()
+
+
+def summary(result: Comparison, written: list[Path]) -> None:
+    """Print status, headline, suspects and where the reports are; in colour on a terminal."""
+    out = Console(highlight=False, soft_wrap=True)
+    verdict = result.verdict
+    out.print(f"[{_COLOURS[verdict.status]}]{STATUS_WORDS[verdict.status]}[/]  {escape(verdict.headline)}")
+    for reason in dict.fromkeys(reason for rank in result.ranks for reason in rank.gate.reasons):
+        if reason != verdict.headline:
+            out.print(f"  {escape(reason)}")
+    out.print(f"[dim]trust:[/] {escape(verdict.trust)}")
+    if verdict.causes:
+        out.print("[dim]suspects, by suspicion score only (no confidence is calibrated):[/]")
+        for cause in verdict.causes[:3]:
+            latent = ", latent" if cause.latent else ""
+            out.print(
+                f"  {cause.rank}. [bold]{cause.id}[/] ({escape(cause.device)}{latent}): {escape(cause.evidence_for[0])}"
+            )
+        out.print(f"[dim]next check:[/] {escape(verdict.causes[0].next_check)}")
+    for path in written:
+        out.print(f"[dim]written:[/] {escape(str(path))}")
+
+
+def warn(result: Comparison) -> None:
+    """Print the warnings on stderr."""
+    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    for warning in result.warnings[:_MAX_WARNINGS]:
+        err.print(f"[yellow]note:[/] {escape(warning)}")
+    if len(result.warnings) > _MAX_WARNINGS:
+        err.print(f"[yellow]note:[/] … and {len(result.warnings) - _MAX_WARNINGS} more in the reports")

@@ -1,0 +1,123 @@
+"""Markdown and Jira reports, made to fit where they are pasted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rca.api import Comparison
+from reports.view import REPORTING_SUSPICION, View, view
+
+
+@dataclass(frozen=True)
+class Target:
+    """A place to paste a report: its markup, the characters it may have, how long full names in the index may be."""
+
+    template: str
+    budget: int | None
+    name_length: int
+
+
+TARGETS = {
+    # GitHub refuses bodies above 65,536 characters, Jira above 32,767, GitLab above about 1 MB (FIELD.md §5.2)
+    "github": Target("comparison.md.j2", 60_000, 240),
+    "gitlab": Target("comparison.md.j2", 900_000, 1_000),
+    "jira": Target("comparison.jira.j2", 30_000, 160),
+    "full": Target("comparison.md.j2", None, 100_000),
+}
+
+
+def render(result: Comparison, target: str = "github") -> str:
+    """Return the report for one of `TARGETS`, with as many rows of the detailed table as fit its budget."""
+    place = TARGETS[target]
+    shown = view(result)
+    most = max((len(rank.detail.rows) for rank in shown.ranks), default=0)
+    if place.budget is None:
+        return _render(shown, place, most)
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(_render(shown, place, middle)) <= place.budget:
+            low = middle
+        else:
+            high = middle - 1
+    return _fitted(_render(shown, place, low), place.budget)
+
+
+def _render(shown: View, place: Target, rows: int) -> str:
+    rows_of = [min(rows, len(rank.detail.rows)) for rank in shown.ranks]
+    used = dict.fromkeys(name for rank, n in zip(shown.ranks, rows_of, strict=True) for name in rank.functions[: max(n, 3)])
+    index = [
+        (shown.index.number[name], name if len(name) <= place.name_length else name[: place.name_length] + " …")
+        for name in used
+        if name in shown.index.number
+    ]
+    template = _environment(place.template).get_template(place.template)
+    text = template.render(v=shown, rows_of=rows_of, index=sorted(index), reporting=REPORTING_SUSPICION)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _fitted(text: str, budget: int) -> str:
+    """Cut a report that is too long even without its detailed table at a line, and say so."""
+    if len(text) <= budget:
+        return text
+    note = "\n\n… cut here to fit; the whole report is in the JSON.\n"
+    return text[: budget - len(note)].rsplit("\n", 1)[0] + note
+
+
+@cache
+def _environment(template: str) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=False,  # noqa: S701  (no HTML comes out; every value goes through a filter below)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    text, code = (_jira_text, _jira_code) if "jira" in template else (_markdown_text, _markdown_code)
+    environment.filters |= {
+        "text": text,
+        "cell": text,
+        "code": code,
+        "prose": lambda value: _prose(value, text, code),
+    }
+    return environment
+
+
+def _one_line(value: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f\u2028\u2029]+", " ", str(value))
+
+
+def _markdown_text(value: str) -> str:
+    """Escape what GitHub would take for markup, a mention or HTML."""
+    escaped = re.sub(r"([\\`*{}\[\]<>|#~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", _one_line(value))
+    return escaped.replace("@", "@\u200b").replace("://", ":\u200b//")
+
+
+def _markdown_code(value: str) -> str:
+    """Write a name as code; a pipe would end the table's cell even there."""
+    inner = _one_line(value).replace("`", "'").replace("|", "\\|")
+    return f"`{inner}`" if inner.strip() else "-"
+
+
+def _jira_text(value: str) -> str:
+    return re.sub(
+        r"([\\{}\[\]|*_^~+?!#-])",
+        lambda m: "\\" + m.group(1) if m.group(1) not in "-+" else m.group(1),
+        _one_line(value),
+    )
+
+
+def _jira_code(value: str) -> str:
+    return "{{" + _jira_text(value) + "}}"
+
+
+def _prose(value: str, text: Callable[[str], str], code: Callable[[str], str]) -> str:
+    """Escape a sentence in which names stand between backticks."""
+    parts = value.split("`")
+    return "".join(code(part) if i % 2 else text(part) for i, part in enumerate(parts))

@@ -1,0 +1,399 @@
+"""What every text report shows, as formatted cells: one value for markdown, Jira and the terminal. Computes no statistic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from rca.api import Comparison
+from rca.comparison import RankComparison
+from rca.verdict import duration
+from rca.version import COMPARISON_SCHEMA, __version__
+from reports.names import NameIndex
+
+REPORTING_SUSPICION = 10
+"""Suspicion from which the reference calls a change significant; used for Key Findings as it does."""
+
+MAX_FINDINGS = 3
+_QUANTILES = (
+    (0.0, "min"),
+    (0.05, "5 %"),
+    (0.25, "25 %"),
+    (0.5, "median"),
+    (0.75, "75 %"),
+    (0.95, "95 %"),
+    (1.0, "max"),
+)
+
+STATUS_WORDS = {
+    "slower": "SLOWER",
+    "faster": "FASTER",
+    "no_difference": "NO SIGNIFICANT DIFFERENCE",
+    "not_comparable": "NOT COMPARABLE",
+    "insufficient_data": "TOO LITTLE DATA",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; ``code`` lists the columns that hold names from a trace."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    code: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One Key Finding: a function whose share of the cycle moved, and the counters that moved with it."""
+
+    function: str
+    device: str
+    sentence: str
+    metrics: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class RankView:
+    """The seed report's sections for one rank."""
+
+    heading: str
+    summary: Table
+    quantiles: Table
+    phases: Table | None
+    overview: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    detail: Table
+    detail_note: str
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything a text report shows. ``index`` has the full names behind shortened ones."""
+
+    title: str
+    status: str
+    headline: str
+    trust: str
+    reasons: tuple[str, ...]
+    suspects: tuple[str, ...]
+    next_checks: tuple[str, ...]
+    warnings: tuple[str, ...]
+    ranks: tuple[RankView, ...]
+    legend: tuple[tuple[str, str], ...]
+    index: NameIndex
+    provenance: Table
+    version: str
+
+
+def view(result: Comparison) -> View:
+    """Format a comparison."""
+    index = NameIndex(name for rank in result.ranks for name in rank.rows["function"])
+    verdict = result.verdict
+    sides = _side_names(result)
+    return View(
+        title=f"Cross Performance Comparison: {sides[0]} vs {sides[1]} ({_pids(result)})",
+        status=STATUS_WORDS[verdict.status],
+        headline=verdict.headline,
+        trust=verdict.trust,
+        reasons=tuple(dict.fromkeys(reason for rank in result.ranks for reason in rank.gate.reasons)),
+        suspects=tuple(
+            f"{cause.id} ({cause.device}{', latent' if cause.latent else ''}): {cause.evidence_for[0]}"
+            for cause in verdict.causes
+        ),
+        next_checks=tuple(dict.fromkeys(cause.next_check for cause in verdict.causes)),
+        warnings=result.warnings,
+        ranks=tuple(_rank_view(rank, index, len(result.ranks) > 1) for rank in result.ranks),
+        legend=_LEGEND,
+        index=index,
+        provenance=Table(
+            ("Side", "File", "Format", "Bytes", "SHA-256"),
+            tuple(
+                (side, file.path, file.format, f"{file.size_bytes:,}", file.sha256[:16])
+                for side, capture in (("normal", result.normal), ("abnormal", result.abnormal))
+                for file in capture.files
+            ),
+            frozenset({1}),
+        ),
+        version=f"rca {__version__}, {COMPARISON_SCHEMA}",
+    )
+
+
+def _side_names(result: Comparison) -> tuple[str, str]:
+    """Name the sides by the last part of their paths, with the folder above where those agree."""
+    paths = [result.normal.path.resolve(), result.abnormal.path.resolve()]
+    names = [path.name for path in paths]
+    if names[0] == names[1] or set(names) == {"normal", "abnormal"}:
+        names = ["/".join(path.parts[-2:]) for path in paths]
+    return names[0], names[1]
+
+
+def _pids(result: Comparison) -> str:
+    sides = [", ".join(str(getattr(rank, side).pid) for rank in result.ranks) for side in ("normal", "abnormal")]
+    return f"Normal PID:{sides[0]} vs Abnormal PID:{sides[1]}"
+
+
+def _rank_view(rank: RankComparison, index: NameIndex, several: bool) -> RankView:
+    return RankView(
+        heading=f"{rank.role} (normal PID {rank.normal.pid}, abnormal PID {rank.abnormal.pid})" if several else "",
+        summary=_summary(rank),
+        quantiles=_quantiles(rank),
+        phases=_phases(rank),
+        overview=_overview(rank, index),
+        findings=_findings(rank, index),
+        detail=_detail(rank, index),
+        detail_note=(
+            f"{rank.rows_left_out} functions have no counter and so, as in the reference, no row here; their times are in "
+            "the JSON's functions[]."
+            if rank.rows_left_out
+            else ""
+        ),
+        functions=tuple(rank.rows["function"]),
+    )
+
+
+def _summary(rank: RankComparison) -> Table:
+    normal, abnormal = (_durations(rank, side) for side in ("normal", "abnormal"))
+    stratum = "" if rank.gate.stratum in ("unknown", "all") else f", {rank.gate.stratum} only"
+    compare = rank.gate.ok
+    mean = [_mean(values) for values in (normal, abnormal)]
+    median = [rank.cycle_time.normal_us, rank.cycle_time.abnormal_us]
+    total = [rank.normal.cycles.height, rank.abnormal.cycles.height]
+    per_cycle = [rank.gate.facts["normal_per_cycle"], rank.gate.facts["abnormal_per_cycle"]]
+    ratio = rank.cycle_time.ratio
+    rows = [
+        ("Anchor", rank.normal.anchor, rank.abnormal.anchor, "-", "-"),
+        ("Recorded time in cycles", _share(rank.normal.coverage), _share(rank.abnormal.coverage), "-", "-"),
+        ("Total Cycles", *(f"{n:,}" for n in total), f"{total[1] - total[0]:,}", "-"),
+        (
+            f"Cycles compared{stratum}",
+            *(f"{len(v):,}" for v in (normal, abnormal)),
+            f"{len(abnormal) - len(normal):,}",
+            "-",
+        ),
+        ("Avg Cycle Time (us)", *_pair(mean, compare)),
+        ("Median Cycle Time (us)", *_pair(median, compare)),
+        (
+            "Shift of cycle time, Hodges-Lehmann (95 % CI)",
+            "-",
+            "-",
+            "-",
+            f"{ratio.estimate - 1:+.2%} ({ratio.low - 1:+.2%} to {ratio.high - 1:+.2%})" if ratio else "-",
+        ),
+        (f"Median {rank.gate.facts['counted']} per cycle", *(_plain(v) for v in per_cycle), "-", "-"),
+    ]
+    return Table(("Metric", "Normal", "Abnormal", "Δ (abnormal - normal)", "Change (%)"), tuple(rows))
+
+
+def _pair(values: Sequence[float], compare: bool) -> tuple[str, str, str, str]:
+    one, two = values
+    if not compare:
+        return f"{one:,.2f}", f"{two:,.2f}", "not comparable", "-"
+    return f"{one:,.2f}", f"{two:,.2f}", f"{two - one:,.2f}", f"{two / one - 1:+.2%}" if one else "-"
+
+
+def _quantiles(rank: RankComparison) -> Table:
+    sides = [pl.Series(_durations(rank, side)) for side in ("normal", "abnormal")]
+    rows = []
+    for q, label in _QUANTILES:
+        one, two = (_number(side.quantile(q, "linear")) for side in sides)
+        rows.append((label, *_pair((one, two), rank.gate.ok)))
+    return Table(("Quantile", "Normal Time (us)", "Abnormal Time (us)", "Δ (us)", "Δ (%)"), tuple(rows))
+
+
+def _phases(rank: RankComparison) -> Table | None:
+    if rank.phases.height < 2:
+        return None
+    rows = tuple(
+        (
+            row["phase"],
+            _plain(row["n_normal"]),
+            _plain(row["n_abnormal"]),
+            _plain(row["normal_us"]),
+            _plain(row["abnormal_us"]),
+        )
+        for row in rank.phases.iter_rows(named=True)
+    )
+    return Table(("Phase", "Normal cycles", "Abnormal cycles", "Normal median (us)", "Abnormal median (us)"), rows)
+
+
+def _overview(rank: RankComparison, index: NameIndex) -> tuple[str, ...]:
+    paragraphs = []
+    shifted = (
+        rank.functions.filter((pl.col("q") < 0.05) & (pl.col("shift_us") != 0)) if rank.gate.ok else rank.functions.clear()
+    )
+    if not rank.gate.ok:
+        paragraphs.append(
+            "The cycles of the two sides are not the same work, so shares of a cycle (β) and times per cycle below are "
+            "not evidence of a change. Counters (μ) do not depend on the cycle and can be read."
+        )
+    elif shifted.height:
+        parts = [
+            f"{_code(row['function'], index)} {_signed_us(row['shift_us'])} "
+            f"({_signed_us(row['shift_low_us'])} to {_signed_us(row['shift_high_us'])})"
+            for row in shifted.head(3).iter_rows(named=True)
+        ]
+        paragraphs.append(
+            f"{shifted.height} of {rank.functions.height} functions take a different time per cycle (q < 0.05); the "
+            f"largest shifts, with 95 % intervals: {'; '.join(parts)}."
+        )
+    else:
+        paragraphs.append(f"None of {rank.functions.height} functions takes a different time per cycle (q < 0.05).")
+    if rank.any_difference_p is not None and rank.gate.ok:
+        paragraphs.append(f"Over all functions at once (max-statistic permutation test): p = {rank.any_difference_p:.3g}.")
+    return tuple(paragraphs)
+
+
+def _findings(rank: RankComparison, index: NameIndex) -> tuple[Finding, ...]:
+    suspicious = rank.rows.filter(pl.col("suspicion") > REPORTING_SUSPICION)
+    findings: list[Finding] = []
+    for (function, device), rows in suspicious.group_by("function", "device", maintain_order=True):
+        if len(findings) == MAX_FINDINGS:
+            break
+        top = rows.row(0, named=True)
+        p_value = top["u_p_beta"]
+        doubt = "significant" if p_value < 0.05 else "not significant"
+        word = "increased" if top["delta_beta"] > 0 else "decreased"
+        findings.append(
+            Finding(
+                function=_code(str(function), index),
+                device=str(device),
+                sentence=(
+                    f"its share of the cycle (β) {word} from {top['beta_normal']:.2f}% to {top['beta_abnormal']:.2f}% "
+                    f"({top['delta_beta']:+.2f} ppt; U-test p = {p_value:.3g}, {doubt} before correction)"
+                ),
+                metrics=tuple(
+                    (row["metric"], f"{_plain(row['mu_normal'])} → {_plain(row['mu_abnormal'])}")
+                    for row in rows.head(3).iter_rows(named=True)
+                    if row["metric"] != "N/A" and row["delta_mu"] != 0
+                ),
+            )
+        )
+    return tuple(findings)
+
+
+_DETAIL = (
+    ("Metric Name", "metric"),
+    ("Device", "device"),
+    ("Suspicion Score", "suspicion"),
+    ("β normal (%)", "beta_normal"),
+    ("β abnormal (%)", "beta_abnormal"),
+    ("Δβ (%)", "delta_beta"),
+    ("Z-Score (β)", "z_beta"),
+    ("p-value (β)", "p_beta"),
+    ("U-test p (β)", "u_p_beta"),
+    ("μ normal", "mu_normal"),
+    ("μ abnormal", "mu_abnormal"),
+    ("Δμ", "delta_mu"),
+    ("Z-Score (μ)", "z_mu"),
+    ("Z-Score (log_μ)", "z_log_mu"),
+    ("p-value (μ)", "p_mu"),
+    ("U-test p (μ)", "u_p_mu"),
+)
+
+
+def _detail(rank: RankComparison, index: NameIndex) -> Table:
+    headers = (
+        "Function Name",
+        *(header for header, _ in _DETAIL),
+        "Δ time per cycle (us) (95 % CI)",
+        "Cliff's δ",
+        "q (time)",
+    )
+    rows = tuple(
+        (
+            _name(row["function"], index),
+            *(_cell(row[column]) for _, column in _DETAIL),
+            f"{_plain(row['shift_us'])} ({_plain(row['shift_low_us'])} to {_plain(row['shift_high_us'])})",
+            _cell(row["cliffs_delta"]),
+            _cell(row["q_time"]),
+        )
+        for row in rank.rows.iter_rows(named=True)
+    )
+    return Table(headers, rows, frozenset({0}))
+
+
+def _name(full: str, index: NameIndex) -> str:
+    number = index.number.get(full)
+    return index.short(full) + (f" [{number}]" if number else "")
+
+
+def _code(full: str, index: NameIndex) -> str:
+    return f"`{_name(full, index).replace('`', chr(39))}`"
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    """Write a number with four significant digits, thousands separated, without exponents where they can be avoided."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value == 0:
+        return "0"
+    if 1e-4 <= abs(value) < 1e7:
+        digits = max(0, 3 - math.floor(math.log10(abs(value))))
+        text = f"{value:,.{min(digits, 6)}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _signed_us(us: float) -> str:
+    return ("+" if us >= 0 else "-") + duration(abs(us))
+
+
+def _durations(rank: RankComparison, side: str) -> list[float]:
+    return rank.compared.filter(pl.col("side") == side)["duration_us"].to_list()
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+_LEGEND = (
+    (
+        "β (Beta)",
+        "time of a function in a cycle / duration of the cycle, in %; more than 100 % when threads or streams overlap",
+    ),
+    ("μ (Mu)", "time-weighted mean of a counter while the function ran (×100 for counters that are not percentages)"),
+    ("Device", "where the function ran: Host or a GPU"),
+    ("Δ, direction", "always abnormal - normal"),
+    (
+        "Z-Score",
+        "(mean abnormal - mean normal) / standard deviation of normal; explodes where the normal side hardly varies",
+    ),
+    (
+        "p-value, U-test p",
+        "Welch t and Mann-Whitney U over rows, not corrected for the number of tests: about 1 in 20 is below 0.05 by chance",
+    ),
+    (
+        "Suspicion Score",
+        "|Δβ| * (|Z-Score(β)| + |Z-Score(log_μ)|); ranks rows, no evidence: captures that do not differ often score above 10",
+    ),
+    (
+        "Δ time per cycle",
+        "Hodges-Lehmann shift of the function's time per cycle, one value per cycle, with block-bootstrap interval",
+    ),
+    ("Cliff's δ", "P(abnormal > normal) - P(abnormal < normal) over cycles, -1 to 1"),
+    (
+        "q (time)",
+        "Mann-Whitney p of the time per cycle with serial dependence counted, Benjamini-Hochberg over all functions",
+    ),
+    ("latent", "the counter changed, the cycle time did not (yet)"),
+)
