@@ -384,7 +384,7 @@ _LEGEND = (
     ),
     (
         "Suspicion Score",
-        "|Δβ| * (|Z-Score(β)| + |Z-Score(log_μ)|); ranks rows, no evidence: captures that do not differ often score above 10",
+        "|Δβ| * (|Z-Score(β)| + |Z-Score(log_μ)|); ranks rows, no evidence: captures that do not differ often score over 10",
     ),
     (
         "Δ time per cycle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from rca.stats.robust import (
     any_difference_p,
     benjamini_hochberg,
     column_shifts,
+    dependence,
     effective_n,
     hodges_lehmann,
     rank_test,
@@ -33,15 +35,17 @@ _NEW_TICK_NS = 50_000_000
 def cycle_time(normal: Floats, abnormal: Floats, comparable: bool) -> CycleTime:
     """Compare cycle durations (µs, in time order). Effect and p are left out where cycles are not comparable."""
     testable = comparable and min(len(normal), len(abnormal)) >= 2
+    rho = dependence(normal, abnormal)
+    worth = effective_n(len(normal), rho), effective_n(len(abnormal), rho)
     return CycleTime(
         normal_us=float(np.median(normal)) if len(normal) else float("nan"),
         abnormal_us=float(np.median(abnormal)) if len(abnormal) else float("nan"),
         n_normal=len(normal),
         n_abnormal=len(abnormal),
-        effective_normal=effective_n(normal),
-        effective_abnormal=effective_n(abnormal),
-        ratio=ratio(normal, abnormal) if testable else None,
-        p_value=float(rank_test(normal, abnormal).p[0]) if testable else None,
+        effective_normal=worth[0],
+        effective_abnormal=worth[1],
+        ratio=ratio(normal, abnormal, rho) if testable else None,
+        p_value=float(rank_test(normal, abnormal, *worth).p[0]) if testable else None,
     )
 
 
@@ -50,19 +54,40 @@ def is_different(p_value: float, effect: float) -> bool:
     return p_value < ALPHA and abs(effect - 1) >= MIN_EFFECT
 
 
+def is_called(time: CycleTime, calibration: Calibration, n_ranks: int = 1) -> bool:
+    """Decide a comparison: different by test and effect, interval clear of 1, and outside the measured noise floor.
+
+    Args:
+        time: both sides' cycle times.
+        calibration: of the normal side.
+        n_ranks: how many ranks are tested at once; the level is divided by it (Bonferroni).
+    """
+    if time.ratio is None or time.p_value is None:
+        return False
+    effect = time.ratio.estimate
+    floor = calibration.noise_floor
+    return (
+        is_different(min(time.p_value * n_ranks, 1.0), effect)
+        and not time.ratio.low <= 1 <= time.ratio.high
+        and (floor is None or abs(math.log(effect)) > math.log1p(floor))
+    )
+
+
 def calibrate(normal: Floats, n_abnormal: int) -> Calibration:
     """Split the normal side's cycles into contiguous halves, at every place around the circle, and compare those."""
     n = len(normal)
     half = n // 2
     if half < 3 or n_abnormal < 1:
         return Calibration(0, None, None)
+    rho = dependence(normal)
+    worth = effective_n(half, rho), effective_n(n - half, rho)
     effects, alarms = [], []
     for start in range(half):
         turned = np.roll(normal, -start)
         one, two = turned[:half], turned[half:]
         effect = float(np.exp(hodges_lehmann(np.log(one), np.log(two))))
         effects.append(abs(np.log(effect)))
-        alarms.append(is_different(float(rank_test(one, two).p[0]), effect))
+        alarms.append(is_different(float(rank_test(one, two, *worth).p[0]), effect))
     scale = np.sqrt((1 / n + 1 / n_abnormal) / (1 / half + 1 / (n - half)))
     floor = float(np.expm1(np.quantile(effects, 0.95) * scale))
     return Calibration(half, float(np.mean(alarms)), floor)
@@ -98,8 +123,9 @@ def function_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFra
     if min(len(x), len(y)) < 2 or keys.height == 0:
         columns |= dict.fromkeys(("shift_us", "shift_low_us", "shift_high_us", "cliffs_delta", "p", "q"), nothing)
         return FunctionTable(keys.with_columns(**{k: pl.Series(v) for k, v in columns.items()}), None)
-    shift, low, high = column_shifts(x, y)
-    test = rank_test(x, y, effective_n(durations[0]), effective_n(durations[1]))
+    rho = dependence(*durations)
+    shift, low, high = column_shifts(x, y, rho)
+    test = rank_test(x, y, effective_n(len(x), rho), effective_n(len(y), rho))
     columns |= {
         "shift_us": shift,
         "shift_low_us": low,
@@ -111,7 +137,7 @@ def function_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFra
     table = keys.with_columns(**{k: pl.Series(v) for k, v in columns.items()})
     return FunctionTable(
         table.sort(pl.col("shift_us").abs(), "function", "device", descending=[True, False, False]),
-        any_difference_p(x, y),
+        any_difference_p(x, y, rho),
     )
 
 
@@ -127,8 +153,10 @@ def metric_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame
     ]
     rows = []
     for key in sorted(sides[0].keys() & sides[1].keys()):
-        (x, n_x), (y, n_y) = sides[0][key], sides[1][key]
-        shift, low, high = (float(v[0]) for v in column_shifts(x[:, None], y[:, None]))
+        (x, most_x), (y, most_y) = sides[0][key], sides[1][key]
+        rho = dependence(x, y)
+        n_x, n_y = min(effective_n(len(x), rho), most_x), min(effective_n(len(y), rho), most_y)
+        shift, low, high = (float(v[0]) for v in column_shifts(x[:, None], y[:, None], rho))
         test = rank_test(x, y, n_x, n_y)
         rows.append(
             (
@@ -198,7 +226,7 @@ def _means(values: Floats) -> Floats:
 
 
 Values = dict[tuple[str, str], tuple[Floats, float]]
-"""Per (metric, device): the values in time order, and how many independent ones they are worth."""
+"""Per (metric, device): the values in time order, and the number of times the counter was really sampled."""
 
 
 def _counter_values(profile: Profile) -> Values:
@@ -211,7 +239,7 @@ def _counter_values(profile: Profile) -> Values:
         place = HOST if device.startswith("CPU ") else device
         series = series_for(profile.counters, metric, place, profile.rank.pid)
         if series is not None and len(series.value) > 1:
-            values[metric, place] = (series.value, effective_n(series.value))
+            values[metric, place] = (series.value, float(len(series.value)))
     return values
 
 
@@ -226,8 +254,7 @@ def _mu_values(profile: Profile, cycles: pl.DataFrame) -> Values:
     for (metric, device), part in per_cycle.sort("cycle").group_by("metric", "device", maintain_order=True):
         series = part["mu_pct"].to_numpy()
         if len(series) > 1:
-            worth = min(effective_n(series), float(ticks.get(str(metric), len(series))))
-            values[str(metric), str(device)] = (series, max(worth, 1.0))
+            values[str(metric), str(device)] = (series, float(ticks.get(str(metric), len(series))))
     return values
 
 

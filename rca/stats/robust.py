@@ -18,7 +18,9 @@ from scipy import stats as scipy_stats
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+MAX_DEPENDENCE = 0.98
 _MAX_POINTS = 256
+"""Quantiles to which a longer side is thinned before all pairs of values are formed."""
 _SEED = 20_260_901
 
 
@@ -41,40 +43,52 @@ class RankTest:
 
 def hodges_lehmann(x: Floats, y: Floats) -> float:
     """Return the median of all differences y − x; beyond `_MAX_POINTS` values a side is thinned to its quantiles."""
-    return float(np.median(np.subtract.outer(_thin(y), _thin(x))))
+    return float(column_shift(x[:, None], y[:, None])[0])
 
 
-def autocorrelation(x: Floats) -> float:
-    """Return the lag-1 autocorrelation of a series in time order; 0 where it cannot be told from none.
+def column_shift(x: Floats, y: Floats, points: int = _MAX_POINTS) -> Floats:
+    """Return the Hodges-Lehmann shift of every column of (values, columns) arrays."""
+    x, y = _thin(x, points), _thin(y, points)
+    step = max(1, 4_000_000 // (len(x) * len(y)))  # columns at a time, to bound memory
+    pieces = [
+        np.median((y[:, None, c : c + step] - x[None, :, c : c + step]).reshape(len(x) * len(y), -1), axis=0)
+        for c in range(0, x.shape[1], step)
+    ]
+    return np.concatenate(pieces) if pieces else np.zeros(0)
 
-    Short series say little: values within ±2/√n of zero, the usual 95 % band, count as none.
+
+def dependence(*series: Floats) -> float:
+    """Return the lag-1 autocorrelation ρ that several series of one quantity share, 0 where it cannot be told from none.
+
+    Ranks are correlated, so that one outlier does not pose as independence; the estimate is pooled over the series, each
+    around its own mean, and corrected for the bias −(1 + 3ρ)/n of short ones (Marriott & Pope, Biometrika 41, 1954). What
+    is then within one standard error, 1/√(all values), of none counts as none.
+
+    Args:
+        series: values in time order, one array per recording; those of fewer than 4 values say nothing.
     """
-    n = len(x)
-    if n < 8:
-        return 0.0
-    ranks = scipy_stats.rankdata(x)  # one outlier must not pose as independence
-    centred = ranks - ranks.mean()
-    power = float(centred @ centred)
+    usable = [scipy_stats.rankdata(x) for x in series if len(x) >= 4]
+    centred = [ranks - ranks.mean() for ranks in usable]
+    power = sum(float(c @ c) / len(c) for c in centred)
     if power == 0:
         return 0.0
-    rho = float(centred[1:] @ centred[:-1]) / power
-    return min(rho, 0.99) if rho > 2 / math.sqrt(n) else 0.0
+    rho = sum(float(c[1:] @ c[:-1]) / len(c) for c in centred) / power
+    rho += (1 + 3 * rho) * len(usable) / sum(map(len, usable))
+    return min(rho, MAX_DEPENDENCE) if rho > 1 / math.sqrt(sum(map(len, usable))) else 0.0
 
 
-def effective_n(x: Floats) -> float:
-    """Return the number of independent values that a serially dependent series is worth: n (1 − ρ) / (1 + ρ)."""
-    rho = autocorrelation(x)
-    return max(len(x) * (1 - rho) / (1 + rho), 1.0)
+def effective_n(n: int, rho: float) -> float:
+    """Return the number of independent values that n serially dependent ones are worth: n (1 − ρ) / (1 + ρ), at least 1."""
+    return max(n * (1 - rho) / (1 + rho), 1.0)
 
 
-def block_length(x: Floats) -> int:
-    """Return the block length for resampling a series: Carlstein's (2ρ / (1 − ρ²))^⅔ n^⅓, 1 for an independent one."""
-    rho = autocorrelation(x)
-    length = math.ceil((2 * rho / (1 - rho**2)) ** (2 / 3) * len(x) ** (1 / 3)) if rho else 1
-    return max(1, min(length, len(x) // 3))
+def block_length(n: int, rho: float) -> int:
+    """Return the block length for resampling: Carlstein's (2ρ / (1 − ρ²))^⅔ n^⅓, 1 for independent values."""
+    length = math.ceil((2 * rho / (1 - rho**2)) ** (2 / 3) * n ** (1 / 3)) if rho else 1
+    return max(1, min(length, n // 3))
 
 
-def ratio(x: Floats, y: Floats, replicates: int = 999) -> Shift:
+def ratio(x: Floats, y: Floats, rho: float, replicates: int = 999) -> Shift:
     """Return how many times larger y is than x, with a block-bootstrap interval.
 
     The estimate is exp of the Hodges-Lehmann shift of the logarithms: the median of all ratios y / x.
@@ -82,58 +96,49 @@ def ratio(x: Floats, y: Floats, replicates: int = 999) -> Shift:
     Args:
         x: positive values in time order.
         y: the same for the other side.
+        rho: their `dependence`.
         replicates: bootstrap samples; the generator is seeded, so the same input gives the same interval.
     """
-    log_x, log_y = np.log(x), np.log(y)
-    rng = np.random.default_rng(_SEED)
-    pick_x, pick_y = _block_picks(rng, log_x, replicates), _block_picks(rng, log_y, replicates)
-    shifts = np.array([hodges_lehmann(log_x[i], log_y[j]) for i, j in zip(pick_x, pick_y, strict=True)])
-    low, high = _percentiles(shifts, min(effective_n(log_x), effective_n(log_y)))
-    estimate = hodges_lehmann(log_x, log_y)
-    return Shift(math.exp(estimate), math.exp(min(low, estimate)), math.exp(max(high, estimate)))
+    shift, low, high = column_shifts(np.log(x)[:, None], np.log(y)[:, None], rho, replicates, points=64)
+    return Shift(math.exp(shift[0]), math.exp(low[0]), math.exp(high[0]))
 
 
-def column_shifts(x: Floats, y: Floats, replicates: int = 199) -> tuple[Floats, Floats, Floats]:
+def column_shifts(
+    x: Floats, y: Floats, rho: float, replicates: int = 199, points: int = 32
+) -> tuple[Floats, Floats, Floats]:
     """Return Hodges-Lehmann shift and block-bootstrap interval of every column, resampling whole rows.
 
     Args:
         x: (cycles, columns) of one side, in time order.
         y: (cycles, columns) of the other side.
+        rho: `dependence` of the rows.
         replicates: bootstrap samples; every column shares them.
+        points: quantiles to which a longer side is thinned within each replicate; the estimate itself uses more.
 
     Returns:
         shift, low, high: one value per column.
     """
-    points = 32  # quantiles per side within the bootstrap: 1024 differences a column
     rng = np.random.default_rng(_SEED)
-    estimate = _column_medians(_thin_columns(x, _MAX_POINTS), _thin_columns(y, _MAX_POINTS))
-    typical_x, typical_y = x.sum(axis=1), y.sum(axis=1)
-    replicas = np.array(
-        [
-            _column_medians(_thin_columns(x[i], points), _thin_columns(y[j], points))
-            for i, j in zip(_block_picks(rng, typical_x, replicates), _block_picks(rng, typical_y, replicates), strict=True)
-        ]
-    )
-    low, high = _percentiles(replicas, min(effective_n(typical_x), effective_n(typical_y)))
-    return estimate, np.minimum(low, estimate), np.maximum(high, estimate)
+    shift = column_shift(x, y)
+    picks = zip(_block_picks(rng, len(x), rho, replicates), _block_picks(rng, len(y), rho, replicates), strict=True)
+    replicas = np.array([column_shift(x[i], y[j], points) for i, j in picks])
+    low, high = _percentiles(replicas, effective_n(min(len(x), len(y)), rho))
+    return shift, np.minimum(low, shift), np.maximum(high, shift)
 
 
-def rank_test(x: Floats, y: Floats, n_x: float | None = None, n_y: float | None = None) -> RankTest:
+def rank_test(x: Floats, y: Floats, n_x: float, n_y: float) -> RankTest:
     """Test whether y tends to be larger or smaller than x, column by column, with serial dependence counted.
 
-    Where the samples are worth fewer values than they have (``n_x``, ``n_y``: effective numbers, by default from the
-    autocorrelation of the rows' sums), the normal score is shrunk by √(effective / actual). Independent samples of up to
-    8 values without ties are tested exactly.
+    Where the samples are worth fewer values than they have, the normal score is shrunk by √(effective / actual).
+    Independent samples of up to 8 values without ties are tested exactly.
 
     Args:
         x: (values,) or (values, columns).
         y: the same for the other side.
-        n_x: effective number of values of x.
-        n_y: effective number of values of y.
+        n_x: what the values of x are worth (`effective_n`).
+        n_y: what the values of y are worth.
     """
     x, y = (v.reshape(len(v), -1) for v in (x, y))
-    n_x = n_x if n_x is not None else effective_n(x.sum(axis=1))
-    n_y = n_y if n_y is not None else effective_n(y.sum(axis=1))
     ranks = scipy_stats.rankdata(np.concatenate([x, y]), axis=0)
     n1, n2 = len(x), len(y)
     n = n1 + n2
@@ -169,20 +174,21 @@ def benjamini_hochberg(p: Floats) -> Floats:
     return np.asarray(scipy_stats.false_discovery_control(p)) if len(p) else p
 
 
-def any_difference_p(x: Floats, y: Floats, replicates: int = 999) -> float:
+def any_difference_p(x: Floats, y: Floats, rho: float, replicates: int = 999) -> float:
     """Return the p-value of "nothing differs": the largest |rank-sum score| over columns against permuted sides.
 
     Args:
         x: (cycles, columns) in time order.
         y: the same for the other side.
-        replicates: permutations. Whole blocks of cycles change sides, as long as the longer of the sides' block lengths.
+        rho: `dependence` of the rows; whole blocks of them change sides.
+        replicates: permutations.
     """
     ranks = scipy_stats.rankdata(np.concatenate([x, y]), axis=0)
     spread = ranks.std(axis=0)
     scores = (ranks - ranks.mean(axis=0))[:, spread > 0] / spread[spread > 0]
     if scores.shape[1] == 0 or min(len(x), len(y)) < 2:
         return 1.0
-    length = max(block_length(x.sum(axis=1)), block_length(y.sum(axis=1)))
+    length = block_length(min(len(x), len(y)), rho)
     blocks = np.concatenate([np.arange(len(x)) // length, len(x) // length + 1 + np.arange(len(y)) // length])
     _, blocks = np.unique(blocks, return_inverse=True)
     n_blocks = int(blocks.max()) + 1
@@ -204,11 +210,8 @@ def outliers(x: Floats) -> NDArray[np.bool_]:
     return np.asarray(np.abs(x - centre) > 5 * spread) if spread > 0 else np.zeros(len(x), dtype=bool)
 
 
-def _thin(values: Floats) -> Floats:
-    return values if len(values) <= _MAX_POINTS else _thin_columns(values[:, None], _MAX_POINTS)[:, 0]
-
-
-def _thin_columns(values: Floats, points: int) -> Floats:
+def _thin(values: Floats, points: int) -> Floats:
+    """Replace more than ``points`` rows by that many quantiles of each column."""
     if len(values) <= points:
         return values
     at = ((np.arange(points) + 0.5) * len(values) / points).astype(int)
@@ -216,25 +219,9 @@ def _thin_columns(values: Floats, points: int) -> Floats:
     return quantiles
 
 
-def _column_medians(x: Floats, y: Floats) -> Floats:
-    """Return the median of all differences y − x of each column, a few columns at a time to bound memory."""
-    step = max(1, 4_000_000 // (len(x) * len(y)))
-    return (
-        np.concatenate(
-            [
-                np.median((y[:, None, c : c + step] - x[None, :, c : c + step]).reshape(len(x) * len(y), -1), axis=0)
-                for c in range(0, x.shape[1], step)
-            ]
-        )
-        if x.shape[1]
-        else np.zeros(0)
-    )
-
-
-def _block_picks(rng: np.random.Generator, series: Floats, replicates: int) -> NDArray[np.int64]:
-    """Return (replicates, n) row numbers: moving blocks of the series' own block length, wrapped at its end."""
-    n = len(series)
-    length = block_length(series)
+def _block_picks(rng: np.random.Generator, n: int, rho: float, replicates: int) -> NDArray[np.int64]:
+    """Return (replicates, n) row numbers: moving blocks, wrapped at the series' end."""
+    length = block_length(n, rho)
     blocks = -(-n // length)
     starts = rng.integers(0, n, size=(replicates, blocks, 1))
     return np.asarray((starts + np.arange(length)).reshape(replicates, -1)[:, :n] % n)

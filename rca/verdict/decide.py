@@ -6,7 +6,7 @@ import math
 
 from rca.comparison import RankComparison
 from rca.comparison.model import ALPHA
-from rca.comparison.robust import is_different
+from rca.comparison.robust import is_called
 from rca.stats.robust import smallest_p, values_needed
 from rca.verdict.model import Status, Verdict
 from rca.verdict.suspicion import suspects
@@ -42,13 +42,10 @@ def status_of(rank: RankComparison, n_ranks: int = 1) -> Status:
     time = rank.cycle_time
     if not rank.gate.ok:
         return "not_comparable"
-    if smallest_p(time.n_normal, time.n_abnormal) >= ALPHA or time.ratio is None or time.p_value is None:
+    if smallest_p(time.n_normal, time.n_abnormal) >= ALPHA or time.ratio is None:
         return "insufficient_data"
-    effect = time.ratio.estimate
-    outside_interval = not time.ratio.low <= 1 <= time.ratio.high
-    outside_noise = rank.calibration.noise_floor is None or abs(math.log(effect)) > math.log1p(rank.calibration.noise_floor)
-    if is_different(min(time.p_value * n_ranks, 1.0), effect) and outside_interval and outside_noise:
-        return "slower" if effect > 1 else "faster"
+    if is_called(time, rank.calibration, n_ranks):
+        return "slower" if time.ratio.estimate > 1 else "faster"
     return "no_difference"
 
 

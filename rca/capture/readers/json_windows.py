@@ -33,11 +33,15 @@ _BROKEN = "export the trace again; if it was edited by hand, undo that"
 
 @dataclass
 class EventArray(Generic[Event]):
-    """Iterate to get lists of events; afterwards ``document`` holds every other top-level key."""
+    """Iterate to get lists of events; afterwards ``document`` holds every other top-level key.
+
+    ``not_utf8`` tells whether bytes had to be replaced.
+    """
 
     path: Path
     decoder: msgspec.json.Decoder[list[Event]]
     document: dict[str, Any] = field(default_factory=dict)
+    not_utf8: bool = False
 
     def __iter__(self) -> Iterator[list[Event]]:
         """Yield one decoded list per window.
@@ -89,6 +93,8 @@ class EventArray(Generic[Event]):
             piece = b"[" + buffer[:border] + b"]"
             try:
                 return self.decoder.decode(piece), buffer[border + 1 :], None, border + 1
+            except UnicodeDecodeError:
+                return self._decode_window(self._replace_bytes(buffer[:border]) + buffer[border:], offset)
             except msgspec.ValidationError as error:
                 raise self._wrong_type(error, offset) from None
             except msgspec.DecodeError as error:
@@ -105,6 +111,8 @@ class EventArray(Generic[Event]):
         """Decode the end of the file: the last events, the closing bracket and whatever follows it."""
         try:
             self.decoder.decode(b"[" + buffer)
+        except UnicodeDecodeError:
+            return self._decode_last(self._replace_bytes(buffer), offset)
         except msgspec.ValidationError as error:
             raise self._wrong_type(error, offset) from None
         except msgspec.DecodeError as error:
@@ -129,11 +137,17 @@ class EventArray(Generic[Event]):
                 raise InputError(self.path, "goes on after the end of its event array", _BROKEN)
             return {}
         try:
-            document = msgspec.json.decode(head + b"]" + tail)
+            document = msgspec.json.decode(self._replace_bytes(head) + b"]" + self._replace_bytes(tail))
         except msgspec.DecodeError as error:
             raise self._broken(error, 0) from None
         document.pop("traceEvents", None)
         return dict(document)
+
+    def _replace_bytes(self, text: bytes) -> bytes:
+        """Replace bytes that are not UTF-8, which old exporters left in kernel names, by the replacement character."""
+        replaced = text.decode("utf-8", "replace").encode()
+        self.not_utf8 |= replaced != text
+        return replaced
 
     def _broken(self, error: Exception | None, offset: int) -> InputError:
         match = _BYTE.search(str(error))

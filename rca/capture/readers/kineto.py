@@ -93,7 +93,7 @@ def read(path: Path) -> Reading:
     if columns.rows == 0:
         return Reading(meta=meta, notes=("holds no spans (no event with ph X)",))
     base_ns = document.get("baseTimeNanoseconds")
-    notes: list[str] = []
+    notes = ["holds bytes that are not UTF-8; replaced by \ufffd"] if array.not_utf8 else []
     table = columns.table(path, int(base_ns) if isinstance(base_ns, (int, float)) else 0, notes)
     if base_ns is None and int(table["start_ns"].min() or 0) < ABSOLUTE_US * 1000:  # type: ignore[arg-type]
         notes.append("states no baseTimeNanoseconds: its times cannot be placed on the wall clock")
@@ -147,7 +147,7 @@ class _Columns:
         }
         return pl.DataFrame(
             {
-                "start_ns": base_ns + (frame["ts"] * 1000).round().cast(pl.Int64),
+                "start_ns": base_ns + _nanoseconds(frame["ts"]),
                 "dur_ns": (frame["dur"].fill_nan(0).clip(lower_bound=0) * 1000).round().cast(pl.Int64),
                 "name": name.cast(pl.Categorical),
                 "kind": kind,
@@ -173,6 +173,12 @@ class _Columns:
 
 
 _NO_ARGS = _Args()
+
+
+def _nanoseconds(us: pl.Series) -> pl.Series:
+    """Return whole ns; the whole microseconds apart, since ns since 1970 do not fit a double."""
+    whole = us.floor()
+    return whole.cast(pl.Int64) * 1000 + ((us - whole) * 1000).round().cast(pl.Int64)
 
 
 def _floats(values: Iterable[_Scalar]) -> np.ndarray[Any, Any]:

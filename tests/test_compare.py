@@ -1,0 +1,249 @@
+"""The pipeline end to end, on made-to-order traces and on the real pair in fixtures/."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from traces import decode_trace, span, write_counters, write_pair, write_trace
+
+from rca.api import Comparison, compare
+from rca.errors import TooLittleDataError
+
+
+def test_slower_host_is_slower(tmp_path: Path) -> None:
+    result = compare(*write_pair(tmp_path, slow=1.3))
+    time = result.ranks[0].cycle_time
+    assert result.verdict.status == "slower"
+    assert time.ratio is not None
+    assert time.ratio.low < 1.3 < time.ratio.high
+    assert (time.n_normal, time.n_abnormal) == (11, 11)
+
+
+def test_faster_is_faster_with_the_mirrored_effect(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path, slow=1.3)
+    there, back = compare(normal, abnormal), compare(abnormal, normal)
+    assert back.verdict.status == "faster"
+    one, two = there.ranks[0].cycle_time.ratio, back.ranks[0].cycle_time.ratio
+    assert one is not None
+    assert two is not None
+    assert one.estimate == pytest.approx(1 / two.estimate)
+    shifts = [
+        dict(result.ranks[0].functions.select(pl.concat_str("function", "device"), "shift_us").iter_rows())
+        for result in (there, back)
+    ]
+    assert shifts[0] == pytest.approx({name: -shift for name, shift in shifts[1].items()})
+
+
+def test_nothing_differs(tmp_path: Path) -> None:
+    result = compare(*write_pair(tmp_path))
+    assert result.verdict.status == "no_difference"
+    assert result.verdict.causes == ()
+
+
+def test_slow_kernels_hidden_behind_the_host_are_found_in_the_functions(tmp_path: Path) -> None:
+    result = compare(*write_pair(tmp_path, gpu_slow=1.5))
+    assert result.verdict.status == "no_difference"
+    changed = result.ranks[0].functions.filter(pl.col("q") < 0.05)
+    assert set(changed["device"]) == {"GPU 0"}
+    assert changed.height == 3
+
+
+def test_scaling_all_times_changes_no_verdict(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path / "one", slow=1.3)
+    for side in (normal, abnormal):
+        trace = json.loads((side / "rank0.json").read_text())
+        for event in trace["traceEvents"]:
+            event["ts"], event["dur"] = event["ts"] * 4, event["dur"] * 4
+        write_trace(tmp_path / "four" / side.name / "rank0.json", trace)
+    one, four = compare(normal, abnormal), compare(tmp_path / "four/normal", tmp_path / "four/abnormal")
+    assert one.verdict.status == four.verdict.status
+    ratios = [result.ranks[0].cycle_time.ratio for result in (one, four)]
+    assert ratios[0] is not None
+    assert ratios[1] is not None
+    assert ratios[0].estimate == pytest.approx(ratios[1].estimate, rel=1e-6)
+
+
+def test_a_capture_against_itself(tmp_path: Path) -> None:
+    normal, _ = write_pair(tmp_path)
+    result = compare(normal, normal)
+    assert result.verdict.status == "no_difference"
+    assert "same capture" in result.verdict.headline
+    assert any("compares a capture with itself" in warning for warning in result.warnings)
+
+
+def test_the_same_files_under_other_names_are_recognised(tmp_path: Path) -> None:
+    normal, _ = write_pair(tmp_path)
+    copy = tmp_path / "copy" / "renamed.json"
+    copy.parent.mkdir()
+    copy.write_bytes((normal / "rank0.json").read_bytes())
+    assert "same capture" in compare(normal, copy).verdict.headline
+
+
+def test_few_cycles_are_too_little_data(tmp_path: Path) -> None:
+    result = compare(*write_pair(tmp_path, cycles=3))
+    assert result.verdict.status == "insufficient_data"
+    assert "5 cycles a side" in result.verdict.headline
+
+
+def test_one_cycle_is_too_little_data(tmp_path: Path) -> None:
+    path = write_trace(tmp_path / "t.json", decode_trace(1))
+    result = compare(path, path)
+    assert result.verdict.status == "insufficient_data"
+    assert result.ranks[0].cycle_time.ratio is None
+
+
+def test_different_anchors_are_not_comparable(tmp_path: Path) -> None:
+    write_pair(tmp_path, anchor="step[DECODE bs=4]")
+    result = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert result.verdict.status == "not_comparable"
+    assert "different anchors" in result.verdict.headline
+    assert result.ranks[0].cycle_time.ratio is None
+
+
+def test_different_phases_are_not_comparable(tmp_path: Path) -> None:
+    result = compare(*write_pair(tmp_path, anchor="execute_context_4(400)_generation_0(0)"))
+    assert result.verdict.status == "not_comparable"
+    assert "no phase is on both sides" in result.verdict.headline
+
+
+def test_other_batches_are_not_comparable(tmp_path: Path) -> None:
+    result = compare(*write_pair(tmp_path, anchor="execute_context_0(0)_generation_16(16)", slow=1.6))
+    assert result.verdict.status == "not_comparable"
+    assert "batches differ" in result.verdict.headline
+
+
+def test_shared_batches_are_compared_with_each_other(tmp_path: Path) -> None:
+    """A busier hour: larger batches take longer, the batch that both have takes the same."""
+    trace = decode_trace(12, seed=5)
+    busy = decode_trace(20, seed=6, slow=1.5, anchor="execute_context_0(0)_generation_8(8)")
+    offset = 12 * 10_000 + 60_000
+    for event in busy["traceEvents"]:
+        event["ts"] += offset
+        if "args" in event:
+            event["args"]["correlation"] += 1000
+        trace["traceEvents"].append(event)
+    normal = write_trace(tmp_path / "normal.json", decode_trace(12, seed=4))
+    result = compare(normal, write_trace(tmp_path / "abnormal.json", trace))
+    assert result.ranks[0].gate.stratum == "decode, batch 4"
+    assert result.verdict.status == "no_difference"
+    assert any("only cycles of batch 4" in warning for warning in result.warnings)
+
+
+def test_many_more_kernels_per_cycle_are_not_comparable(tmp_path: Path) -> None:
+    trace = decode_trace(12, seed=2)
+    trace["traceEvents"] += [
+        {**span("extra", "kernel", 1000 + 50 * i, 10, args={"device": 0, "stream": 7}), "pid": 0, "tid": 7}
+        for i in range(2000)
+    ]
+    normal, _ = write_pair(tmp_path)
+    result = compare(normal, write_trace(tmp_path / "more.json", trace))
+    assert result.verdict.status == "not_comparable"
+    assert "GPU operations" in result.verdict.headline
+
+
+def test_ranks_pair_by_metadata_and_not_by_name(tmp_path: Path) -> None:
+    for side, names, slow in (("normal", "ab", (1, 1)), ("abnormal", "ba", (1, 1.4))):
+        for rank, name in enumerate(names):
+            trace = decode_trace(12, rank=rank, slow=slow[rank], seed=rank + 10 * len(side))
+            write_trace(tmp_path / side / f"{name}.json", trace)
+    result = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert [rank.role for rank in result.ranks] == ["rank 0", "rank 1"]
+    assert result.verdict.status == "slower"
+    assert result.verdict.role == "rank 1"
+    assert "on rank 1" in result.verdict.headline
+
+
+def test_a_missing_rank_is_said(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path)
+    write_trace(abnormal / "rank1.json", decode_trace(12, rank=1))
+    assert "rank 1 is on the abnormal side only; left out" in compare(normal, abnormal).warnings
+
+
+def test_other_roles_in_equal_number_are_paired_with_a_note(tmp_path: Path) -> None:
+    result = compare(*write_pair(tmp_path, rank=5))
+    assert any("rank 0 with rank 5" in warning for warning in result.warnings)
+
+
+def test_files_that_are_no_captures_are_named(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path)
+    (normal / "server.log").write_text("hello")
+    (normal / "empty.json").touch()
+    warnings = compare(normal, abnormal).warnings
+    assert "normal: server.log: no format that is known; skipped" in warnings
+    assert "normal: empty.json: empty file; skipped" in warnings
+
+
+def test_a_counter_that_moved_is_a_suspect_without_confidence(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path, slow=1.4)
+    write_counters(normal / "counters.csv", {"host_cpu_usage": 20, "cpu_frequency": 3000}, seed=1)
+    write_counters(abnormal / "counters.csv", {"host_cpu_usage": 90, "cpu_frequency": 3000}, seed=2)
+    causes = compare(normal, abnormal).verdict.causes
+    assert [cause.id for cause in causes] == ["cpu_contention"]
+    assert causes[0].confidence is None
+    assert causes[0].metrics == ("host_cpu_usage",)
+
+
+def test_counters_are_worth_their_own_samples(tmp_path: Path) -> None:
+    """Four samples a side cannot convict, however many cycles the capture has."""
+    normal, abnormal = write_pair(tmp_path, slow=1.4, cycles=40)
+    write_counters(normal / "counters.csv", {"host_cpu_usage": 20}, hz=30, seconds=0.134)
+    write_counters(abnormal / "counters.csv", {"host_cpu_usage": 90}, hz=30, seconds=0.134)
+    result = compare(normal, abnormal)
+    row = result.ranks[0].metrics.row(0, named=True)
+    assert row["n_normal"] <= 4
+    assert row["q"] >= 0.02
+
+
+def contention(fixtures: Path) -> Comparison:
+    return compare(fixtures / "normal", fixtures / "abnormal")
+
+
+def test_real_pair_is_slower_and_the_run_queue_stands_out(fixtures: Path) -> None:
+    result = contention(fixtures)
+    assert result.verdict.status == "slower"
+    time = result.ranks[0].cycle_time
+    assert time.ratio is not None
+    assert time.ratio.low > 2
+    assert result.ranks[0].gate.stratum == "decode"
+    assert result.verdict.causes[0].id == "cpu_contention"
+    metrics = {row["metric"]: row for row in result.ranks[0].metrics.iter_rows(named=True)}
+    assert metrics["process_runq_wait"]["abnormal"] > 5 * metrics["process_runq_wait"]["normal"]
+
+
+def test_real_server_undisturbed_twice_does_not_differ(fixtures: Path) -> None:
+    result = compare(fixtures / "normal", fixtures / "again")
+    assert result.verdict.status == "no_difference"
+    assert result.verdict.causes == ()
+
+
+def test_every_real_trace_compares_with_itself_or_says_why_not(shared_data: Path) -> None:
+    for path in sorted((shared_data / "traces/kineto").glob("*.json.gz")):
+        try:
+            result = compare(path, path)
+        except TooLittleDataError as error:
+            assert "no cycles found" in str(error)
+            assert "--cycle" in str(error)
+            continue
+        n = result.ranks[0].cycle_time.n_normal
+        assert result.verdict.status == ("no_difference" if n >= 5 else "insufficient_data")
+        assert "same capture" in result.verdict.headline
+
+
+def test_named_cycle_cuts_what_the_grammar_does_not_know(shared_data: Path) -> None:
+    path = shared_data / "traces/kineto/resnet_30_iterations_dataloader_stalls.json.gz"
+    result = compare(path, path, cycle="Optimizer.step#SGD.step")
+    assert result.ranks[0].cycle_time.n_normal == 29
+
+
+def test_resnet_loses_its_time_in_the_data_loader(shared_data: Path) -> None:
+    sides = ("4_workers.normal", "0_workers.abnormal")
+    result = compare(*(shared_data / f"traces/kineto/resnet50_dataloader_{side}.json.gz" for side in sides))
+    functions = result.ranks[0].functions.filter(pl.col("normal_count") + pl.col("abnormal_count") > 0)
+    largest = functions.row(0, named=True)
+    assert "DataLoader" in largest["function"]
+    assert largest["shift_us"] > 40_000
+    gpu = functions.filter(pl.col("device").str.starts_with("GPU"))
+    assert abs(gpu["shift_us"].sum()) < 0.1 * largest["shift_us"], "other kernels of the same work"
