@@ -235,7 +235,7 @@ def mutated(content: bytes, seed: int, changes: int) -> bytes:
                 [b"NaN", b"-1", b'"', b"{", b"]", b"null", b"1e999", b",", b"\n", b"\x00", b"99999999999999999999"]
             )
         else:
-            del data[at + rng.randrange(1, len(data) + 1) :]
+            del data[at + rng.randrange(1, len(data) + 2) :]
     return bytes(data)
 
 

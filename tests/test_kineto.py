@@ -118,6 +118,7 @@ def test_text_in_odd_places_is_survived(tmp_path: Path) -> None:
         (b'{"traceEvents": [1, 2]}', "not one"),
         (b'[{"ph": "X", "name": "a", "ts": 1, "dur": 1}] trailing', "goes on after"),
         (b'{"traceEvents": [{"ph": "X", "name": "a", "dur": 1}]}', "without a time"),
+        (b'{"traceEvents": [{"ph": "X", "name": "a", "ts": 1, "dur": 1e22}]}', "no clock"),
         (b'{"traceEvents": [{"ph": "X", "name": "a", "ts": 1, "dur": 1}], "x": tru', "cut off"),
     ],
 )

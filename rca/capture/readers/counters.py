@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from rca.capture.model import Reading
-from rca.capture.readers.csv_table import columns_of, integers, numbers, read_text_columns
+from rca.capture.readers.csv_table import columns_of, integers, nanoseconds, numbers, read_text_columns
 from rca.capture.tables import COUNTERS, HOST
 from rca.errors import InputError
 
@@ -89,7 +89,7 @@ def _nanoseconds(path: Path, table: pl.DataFrame) -> pl.Series:
     factor = next(factor for smallest, factor in _NS_PER_UNIT if typical >= smallest)
     if factor == 1:
         return integers(path, table, "timestamp")
-    return (times * factor).round().cast(pl.Int64)
+    return nanoseconds(path, "timestamp", times, factor)
 
 
 def _own_keys(path: Path, table: pl.DataFrame) -> list[pl.Series]:

@@ -11,6 +11,8 @@ from rca.capture.bytes_in import read_chunks
 from rca.errors import InputError
 
 _CHUNK_BYTES = 16 << 20
+MAX_NS = 9e18
+"""int64 ends a little later, in the year 2262."""
 
 
 def columns_of(head: bytes) -> list[str]:
@@ -64,6 +66,14 @@ def numbers(path: Path, table: pl.DataFrame, column: str, *, nullable: bool = Fa
         row = int(values.is_null().arg_max() or 0)
         raise InputError(path, f"line {row + 2}: column {column} is empty or NaN")
     return values
+
+
+def nanoseconds(path: Path, column: str, times: pl.Series, factor: float) -> pl.Series:
+    """Return times as whole ns. Raises `InputError` for one that no clock can have written."""
+    if (impossible := times.abs() * factor > MAX_NS).any():
+        row = int(impossible.arg_max() or 0)
+        raise InputError(path, f"line {row + 2}: column {column} holds {times[row]:g}, which is no time")
+    return (times * factor).round().cast(pl.Int64)
 
 
 def integers(path: Path, table: pl.DataFrame, column: str) -> pl.Series:

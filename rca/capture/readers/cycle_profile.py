@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from rca.capture.model import Reading
-from rca.capture.readers.csv_table import columns_of, integers, numbers, read_text_columns
+from rca.capture.readers.csv_table import columns_of, integers, nanoseconds, numbers, read_text_columns
 from rca.capture.tables import CYCLE_ROWS
 from rca.errors import InputError
 
@@ -46,6 +46,7 @@ def read(path: Path) -> Reading:
     """
     table = read_text_columns(path, REQUIRED)
     cycle_us = numbers(path, table, "anchor_dur_us")
+    nanoseconds(path, "anchor_dur_us", cycle_us, 1000)
     if (not_positive := cycle_us <= 0).any():
         row = int(not_positive.arg_max() or 0)
         raise InputError(path, f"line {row + 2}: anchor_dur_us is {cycle_us[row]:g}, a cycle must last", "export again")
@@ -69,7 +70,7 @@ def read(path: Path) -> Reading:
             "interpolation": table["interpolation_status"] if "interpolation_status" in table.columns else None,
             "anchor": table["anchor_name"].fill_null("(not stated)"),
             "cycle_us": cycle_us,
-            "cycle_start_ns": (numbers(path, table, "cycle_start_ts") * 1000).round().cast(pl.Int64),
+            "cycle_start_ns": nanoseconds(path, "cycle_start_ts", numbers(path, table, "cycle_start_ts"), 1000),
         }
     ).select(pl.col(key).cast(dtype) for key, dtype in CYCLE_ROWS.items())
     rows, dropped = _without_repeats(rows)

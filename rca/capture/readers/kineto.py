@@ -29,6 +29,9 @@ _Scalar = int | float | str | None
 ABSOLUTE_US = 1e14
 """A ``ts`` above this is microseconds since the Unix epoch; a smaller one is relative to ``baseTimeNanoseconds``."""
 
+MAX_US = 8e15
+"""Later than the year 2200, and still within int64 once it is in ns."""
+
 _KIND_OF_CATEGORY = {
     "kernel": "kernel",
     "gpu_memcpy": "memcpy",
@@ -93,8 +96,10 @@ def read(path: Path) -> Reading:
     if columns.rows == 0:
         return Reading(meta=meta, notes=("holds no spans (no event with ph X)",))
     base_ns = document.get("baseTimeNanoseconds")
+    if not isinstance(base_ns, (int, float)) or not 0 <= base_ns < MAX_US * 1000:
+        base_ns = None
     notes = ["holds bytes that are not UTF-8; replaced by \ufffd"] if array.not_utf8 else []
-    table = columns.table(path, int(base_ns) if isinstance(base_ns, (int, float)) else 0, notes)
+    table = columns.table(path, int(base_ns or 0), notes)
     if base_ns is None and int(table["start_ns"].min() or 0) < ABSOLUTE_US * 1000:  # type: ignore[arg-type]
         notes.append("states no baseTimeNanoseconds: its times cannot be placed on the wall clock")
         meta["wall_clock"] = False
@@ -131,6 +136,12 @@ class _Columns:
         frame = pl.DataFrame({key: np.concatenate(parts) for key, parts in self._numbers.items()})
         if frame["ts"].is_nan().any():
             raise InputError(path, f"has {frame['ts'].is_nan().sum():,} spans without a time (ts)", "export it again")
+        impossible = frame.filter((pl.col("ts").abs() > MAX_US) | (pl.col("dur").fill_nan(0).abs() > MAX_US))
+        if impossible.height:
+            ts, dur = impossible.select("ts", "dur").row(0)
+            raise InputError(
+                path, f"has a span at {ts:g} us of {dur:g} us, which no clock can have written", "export it again"
+            )
         if negative := frame.filter(pl.col("dur") < 0).height:
             notes.append(f"{negative:,} spans have a negative duration; counted as 0")
         if missing := frame["dur"].is_nan().sum():
@@ -237,7 +248,7 @@ def _with_process(table: pl.DataFrame, meta: dict[str, Any]) -> pl.DataFrame:
     return (
         table.with_columns(
             pl.when(is_gpu).then(pl.lit(main_pid)).otherwise(pl.col("pid")).alias("pid"),
-            rank=pl.lit(rank if isinstance(rank, int) else UNKNOWN_RANK),
+            rank=pl.lit(rank if isinstance(rank, int) and 0 <= rank < 2**31 else UNKNOWN_RANK),
             file=pl.lit(0),
         ).select(pl.col(key).cast(dtype) for key, dtype in EVENTS.items())
         if table.height
