@@ -106,11 +106,8 @@ def _markdown_code(value: str) -> str:
 
 
 def _jira_text(value: str) -> str:
-    return re.sub(
-        r"([\\{}\[\]|*_^~+?!#-])",
-        lambda m: "\\" + m.group(1) if m.group(1) not in "-+" else m.group(1),
-        _one_line(value),
-    )
+    """Escape what Jira would take for markup; underscores only where they could open or close emphasis."""
+    return re.sub(r"([\\{}\[\]|*^~?!#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", _one_line(value))
 
 
 def _jira_code(value: str) -> str:

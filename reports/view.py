@@ -19,6 +19,7 @@ REPORTING_SUSPICION = 10
 """Suspicion from which the reference calls a change significant; used for Key Findings as it does."""
 
 MAX_FINDINGS = 3
+MAX_COUNTERS = 12
 _QUANTILES = (
     (0.0, "min"),
     (0.05, "5 %"),
@@ -67,6 +68,7 @@ class RankView:
     phases: Table | None
     overview: tuple[str, ...]
     findings: tuple[Finding, ...]
+    counters: Table | None
     detail: Table
     detail_note: str
     functions: tuple[str, ...]
@@ -101,7 +103,7 @@ def view(result: Comparison) -> View:
         status=STATUS_WORDS[verdict.status],
         headline=verdict.headline,
         trust=verdict.trust,
-        reasons=tuple(dict.fromkeys(reason for rank in result.ranks for reason in rank.gate.reasons)),
+        reasons=tuple(dict.fromkeys(r for rank in result.ranks for r in rank.gate.reasons if r not in verdict.headline)),
         suspects=tuple(
             f"{cause.id} ({cause.device}{', latent' if cause.latent else ''}): {cause.evidence_for[0]}"
             for cause in verdict.causes
@@ -145,7 +147,8 @@ def _rank_view(rank: RankComparison, index: NameIndex, several: bool) -> RankVie
         quantiles=_quantiles(rank),
         phases=_phases(rank),
         overview=_overview(rank, index),
-        findings=_findings(rank, index),
+        findings=_findings(rank, index) if rank.gate.ok else (),
+        counters=_counters(rank),
         detail=_detail(rank, index),
         detail_note=(
             f"{rank.rows_left_out} functions have no counter and so, as in the reference, no row here; their times are in "
@@ -168,7 +171,6 @@ def _summary(rank: RankComparison) -> Table:
     ratio = rank.cycle_time.ratio
     rows = [
         ("Anchor", rank.normal.anchor, rank.abnormal.anchor, "-", "-"),
-        ("Recorded time in cycles", _share(rank.normal.coverage), _share(rank.abnormal.coverage), "-", "-"),
         ("Total Cycles", *(f"{n:,}" for n in total), f"{total[1] - total[0]:,}", "-"),
         (
             f"Cycles compared{stratum}",
@@ -187,6 +189,9 @@ def _summary(rank: RankComparison) -> Table:
         ),
         (f"Median {rank.gate.facts['counted']} per cycle", *(_plain(v) for v in per_cycle), "-", "-"),
     ]
+    coverage = [rank.normal.coverage, rank.abnormal.coverage]
+    if any(share is not None for share in coverage):
+        rows.insert(1, ("Recorded time in cycles", _share(coverage[0]), _share(coverage[1]), "-", "-"))
     return Table(("Metric", "Normal", "Abnormal", "Δ (abnormal - normal)", "Change (%)"), tuple(rows))
 
 
@@ -275,6 +280,24 @@ def _findings(rank: RankComparison, index: NameIndex) -> tuple[Finding, ...]:
             )
         )
     return tuple(findings)
+
+
+def _counters(rank: RankComparison) -> Table | None:
+    if rank.metrics.height == 0:
+        return None
+    rows = tuple(
+        (
+            row["metric"],
+            row["device"],
+            *(_plain(row[column]) for column in ("normal", "abnormal")),
+            f"{_plain(row['shift'])} ({_plain(row['shift_low'])} to {_plain(row['shift_high'])})",
+            *(_plain(row[column]) for column in ("cliffs_delta", "q")),
+            f"{row['effective_normal']:.0f}, {row['effective_abnormal']:.0f}",
+        )
+        for row in rank.metrics.head(MAX_COUNTERS).iter_rows(named=True)
+    )
+    headers = ("Counter", "Device", "Normal", "Abnormal", "Shift (95 % CI)", "Cliff's δ", "q", "Effective n")
+    return Table(headers, rows, frozenset({0}))
 
 
 _DETAIL = (

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
+from rca.stats.reference import mann_whitney_p, welch_p
+
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
@@ -34,8 +36,8 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class RankTest:
-    """Mann-Whitney p-values and Cliff's δ = P(y > x) − P(y < x), from −1 (all of y below x) to 1; one per column."""
+class TwoSampleTest:
+    """p-values and Cliff's δ = P(y > x) − P(y < x), from −1 (all of y below x) to 1; one per column."""
 
     p: Floats
     delta: Floats
@@ -126,11 +128,13 @@ def column_shifts(
     return shift, np.minimum(low, shift), np.maximum(high, shift)
 
 
-def rank_test(x: Floats, y: Floats, n_x: float, n_y: float) -> RankTest:
-    """Test whether y tends to be larger or smaller than x, column by column, with serial dependence counted.
+def two_sample_test(x: Floats, y: Floats, n_x: float, n_y: float) -> TwoSampleTest:
+    """Test whether y tends to be larger or smaller than x, column by column.
 
-    Where the samples are worth fewer values than they have, the normal score is shrunk by √(effective / actual).
-    Independent samples of up to 8 values without ties are tested exactly.
+    p is Mann-Whitney's: exact for up to 8 values without ties, else normal with ties and continuity correction. Where the
+    values are worth fewer independent ones, a test of the means that counts them so has to agree, and the larger p is
+    given: Welch's t with the effective numbers and with the standard deviation that serial dependence hides (Zwiers & von
+    Storch, J. Climate 8, 1995). So neither an outlier nor a slow drift makes a difference.
 
     Args:
         x: (values,) or (values, columns).
@@ -139,24 +143,28 @@ def rank_test(x: Floats, y: Floats, n_x: float, n_y: float) -> RankTest:
         n_y: what the values of y are worth.
     """
     x, y = (v.reshape(len(v), -1) for v in (x, y))
-    ranks = scipy_stats.rankdata(np.concatenate([x, y]), axis=0)
     n1, n2 = len(x), len(y)
-    n = n1 + n2
+    ranks = scipy_stats.rankdata(np.concatenate([x, y]), axis=0)
     u = ranks[:n1].sum(axis=0) - n1 * (n1 + 1) / 2
     delta = 1 - 2 * u / (n1 * n2)
     if min(n1, n2) < 2:
-        return RankTest(np.ones(x.shape[1]), delta)
-    variance = n1 * n2 / (n - 1) * ((ranks**2).sum(axis=0) / n - ((n + 1) / 2) ** 2)
-    worth = (1 / n1 + 1 / n2) / (1 / n_x + 1 / n_y)
-    distance = np.maximum(np.abs(u - n1 * n2 / 2) - 0.5, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(variance > 0, distance / np.sqrt(variance) * math.sqrt(min(worth, 1.0)), 0.0)
-    p = 2 * scipy_stats.norm.sf(z)
-    if worth >= 1 and min(n1, n2) <= 8:
-        untied = np.array([len(np.unique(column)) == n for column in ranks.T])
-        if untied.any():
-            p[untied] = scipy_stats.mannwhitneyu(x[:, untied], y[:, untied], method="exact").pvalue
-    return RankTest(np.minimum(p, 1.0), delta)
+        return TwoSampleTest(np.ones(x.shape[1]), delta)
+    p = mann_whitney_p(list(x.T), list(y.T))
+    p = np.where(np.isnan(p), 1.0, p)  # all values of both sides tie
+    if n_x < n1 or n_y < n2:
+        p = np.maximum(p, _dependent_welch_p(x, y, n_x, n_y))
+    return TwoSampleTest(p, delta)
+
+
+def _dependent_welch_p(x: Floats, y: Floats, n_x: float, n_y: float) -> Floats:
+    """Return Welch's p for means of dependent values; 0 where neither side varies and they differ."""
+    sides = []
+    for values, worth in ((x, n_x), (y, n_y)):
+        n, n_eff = len(values), np.full(values.shape[1], max(worth, 2.0))
+        hidden = np.sqrt((n - 1) / np.maximum(n - n / n_eff, 1.0))
+        sides += [values.mean(axis=0), values.std(axis=0, ddof=1) * hidden, n_eff]
+    p = welch_p(*sides)
+    return np.where(np.isnan(p), np.where(sides[0] == sides[3], 1.0, 0.0), p)
 
 
 def smallest_p(n_x: int, n_y: int) -> float:

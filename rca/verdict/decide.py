@@ -58,7 +58,7 @@ def _clearness(rank: RankComparison) -> tuple[float, float, str]:
 def _headline(rank: RankComparison, status: Status, same_capture: bool, n_ranks: int) -> str:
     time = rank.cycle_time
     if status == "not_comparable":
-        return rank.gate.reasons[0]
+        return "The sides cannot be compared: " + rank.gate.reasons[0]
     unit = "cycle" if rank.gate.stratum == "unknown" else f"{rank.gate.stratum} cycle"
     of_rank = f" on {rank.role}" if n_ranks > 1 else ""
     times = f"median {duration(time.normal_us)} → {duration(time.abnormal_us)} per {unit}{of_rank}"

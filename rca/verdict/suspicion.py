@@ -1,8 +1,8 @@
 """Causes ranked by the reference's suspicion score: which counter moved most where the time share moved most.
 
 This names the resource whose counters stand out; it does not weigh symptoms against causes, so no confidence is given.
-Only counters that changed by the robust statistics too are considered: the score alone fires on captures that do not
-differ (DESIGN.md, "Why they are not enough").
+Only counters that moved the way the resource's trouble moves them, by the robust statistics too, are considered: the score
+alone fires on captures that do not differ.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import polars as pl
 from rca.comparison import RankComparison
 from rca.verdict.model import Cause, Status
 
-MAX_Q = 0.05
 MIN_CLIFFS_DELTA = 0.474
 """A "large" effect (Romano et al., 2006)."""
 MIN_RELATIVE_CHANGE = 0.1
@@ -22,28 +21,33 @@ MIN_RELATIVE_CHANGE = 0.1
 
 @dataclass(frozen=True)
 class _Signal:
+    """A resource that a counter speaks for when it moves in ``direction`` (+1 up, −1 down), and how to look closer."""
+
     cause: str
+    direction: int
     next_check: str
 
 
-_CPU_CHECK = "on the host, while it is slow: pidstat -u -w 1 and cat /proc/pressure/cpu"
+_CPU = "pidstat -u -w 1; cat /proc/pressure/cpu"
+_CLOCK = "nvidia-smi -q -d CLOCK,PERFORMANCE"
+_GPU = "nvidia-smi pmon -s um"
 _SIGNALS = {
-    "cpu_frequency": _Signal("cpu_frequency", "cpupower frequency-info; turbostat --show Core,Bzy_MHz,CoreTmp"),
-    "host_cpu_usage": _Signal("cpu_contention", _CPU_CHECK),
-    "process_runq_wait": _Signal("cpu_contention", _CPU_CHECK),
-    "host_mem_usage": _Signal("host_memory_pressure", "vmstat 1; cat /proc/pressure/memory"),
-    "gpu_sm_frequency": _Signal("gpu_clock", "nvidia-smi -q -d CLOCK,PERFORMANCE"),
-    "gpu_frequency": _Signal("gpu_clock", "nvidia-smi -q -d CLOCK,PERFORMANCE"),
-    "gpu_mem_frequency": _Signal("gpu_clock", "nvidia-smi -q -d CLOCK,PERFORMANCE"),
-    "gpu_usage": _Signal("gpu_contention", "nvidia-smi pmon -s um"),
-    "process_gpu_usage": _Signal("gpu_contention", "nvidia-smi pmon -s um"),
-    "gpu_mem_used": _Signal("gpu_memory_pressure", "nvidia-smi --query-compute-apps=pid,used_memory --format=csv"),
-    "gpu_pcie_transmit": _Signal("pcie_contention", "nvidia-smi dmon -s t"),
-    "gpu_pcie_receive": _Signal("pcie_contention", "nvidia-smi dmon -s t"),
-    "gpu_link_transmit": _Signal("nvlink_contention", "nvidia-smi nvlink -gt d"),
-    "gpu_link_receive": _Signal("nvlink_contention", "nvidia-smi nvlink -gt d"),
-    "net_tx_rate": _Signal("network", "sar -n DEV 1; ss -ti"),
-    "net_rx_rate": _Signal("network", "sar -n DEV 1; ss -ti"),
+    "cpu_frequency": _Signal("cpu_frequency", -1, "cpupower frequency-info; turbostat --show Core,Bzy_MHz,CoreTmp"),
+    "host_cpu_usage": _Signal("cpu_contention", +1, _CPU),
+    "process_runq_wait": _Signal("cpu_contention", +1, _CPU),
+    "host_mem_usage": _Signal("host_memory_pressure", +1, "vmstat 1; cat /proc/pressure/memory"),
+    "gpu_sm_frequency": _Signal("gpu_clock", -1, _CLOCK),
+    "gpu_frequency": _Signal("gpu_clock", -1, _CLOCK),
+    "gpu_mem_frequency": _Signal("gpu_clock", -1, _CLOCK),
+    "gpu_usage": _Signal("gpu_contention", +1, _GPU),
+    "process_gpu_usage": _Signal("gpu_contention", +1, _GPU),
+    "gpu_mem_used": _Signal("gpu_memory_pressure", +1, "nvidia-smi --query-compute-apps=pid,used_memory --format=csv"),
+    "gpu_pcie_transmit": _Signal("pcie_contention", +1, "nvidia-smi dmon -s t"),
+    "gpu_pcie_receive": _Signal("pcie_contention", +1, "nvidia-smi dmon -s t"),
+    "gpu_link_transmit": _Signal("nvlink_contention", +1, "nvidia-smi nvlink -gt d"),
+    "gpu_link_receive": _Signal("nvlink_contention", +1, "nvidia-smi nvlink -gt d"),
+    "net_tx_rate": _Signal("network", +1, "sar -n DEV 1; ss -ti"),
+    "net_rx_rate": _Signal("network", +1, "sar -n DEV 1; ss -ti"),
 }
 """Counters that speak for a resource. ``process_cpu_usage`` does not: it follows from what the process waits for."""
 
@@ -52,15 +56,17 @@ def suspects(comparison: RankComparison, status: Status) -> tuple[Cause, ...]:
     """Return one cause per resource whose counters changed, by descending suspicion of their best row."""
     if status == "insufficient_data":
         return ()
-    changed = comparison.metrics.filter(
-        (pl.col("q") < MAX_Q)
+    worse = -1 if status == "faster" else 1  # what made it faster moved the other way
+    wanted = pl.col("metric").replace_strict({metric: worse * signal.direction for metric, signal in _SIGNALS.items()})
+    changed = comparison.metrics.filter(pl.col("metric").is_in(list(_SIGNALS))).filter(
+        (pl.col("shift").sign() == wanted)
+        & ((pl.col("shift_low") > 0) | (pl.col("shift_high") < 0))
         & (pl.col("cliffs_delta").abs() >= MIN_CLIFFS_DELTA)
         & ((pl.col("abnormal") - pl.col("normal")).abs() >= MIN_RELATIVE_CHANGE * pl.col("normal").abs())
     )
     best = (
-        comparison.rows.filter(pl.col("metric").is_in(list(_SIGNALS)))
-        .group_by("metric", "device")
-        .agg(pl.col("suspicion").max(), pl.col("function").sort_by("suspicion", descending=True).first())
+        comparison.rows.group_by("metric", "device")
+        .agg(pl.col("suspicion").max())
         .join(changed, on=["metric", "device"], how="inner")
         .with_columns(cause=pl.col("metric").replace_strict({m: s.cause for m, s in _SIGNALS.items()}))
         .sort("suspicion", "metric", "device", descending=[True, False, False])
@@ -87,7 +93,8 @@ def suspects(comparison: RankComparison, status: Status) -> tuple[Cause, ...]:
 
 def _evidence(row: dict[str, object]) -> str:
     return (
-        f"{row['metric']} on {row['device']}: {row['normal']:.4g} → {row['abnormal']:.4g} "
-        f"(Cliff's δ {row['cliffs_delta']:+.2f}, q = {row['q']:.2g}, effective n {row['effective_normal']:.0f} and "
-        f"{row['effective_abnormal']:.0f}); suspicion {row['suspicion']:,.1f} with {str(row['function'])[:60]}"
+        f"{row['metric']} on {row['device']}: {row['normal']:.4g} → {row['abnormal']:.4g} (shift {row['shift']:+.3g}, "
+        f"95 % CI {row['shift_low']:+.3g} to {row['shift_high']:+.3g}, Cliff's δ {row['cliffs_delta']:+.2f}, "
+        f"q = {row['q']:.2g}, effective n {row['effective_normal']:.0f} and {row['effective_abnormal']:.0f}); "
+        f"suspicion {row['suspicion']:,.1f}"
     )
