@@ -7,6 +7,7 @@ Every metric is read from the kernel at each tick; rates are differences between
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,10 +37,16 @@ class _Totals:
     """Cumulative counts of one process at one time."""
 
     at_ns: int
-    oncpu_ns: int
-    runq_ns: int
+    threads: dict[str, tuple[int, int]]
+    """On-CPU and run-queue ns of each thread."""
     voluntary: int
     involuntary: int
+
+    def since(self, then: _Totals) -> tuple[int, int]:
+        """Return on-CPU and run-queue ns since ``then``; a thread that ended in between takes its last moments along."""
+        before = [then.threads.get(thread, (0, 0)) for thread in self.threads]
+        gained = [(now[0] - old[0], now[1] - old[1]) for now, old in zip(self.threads.values(), before, strict=True)]
+        return sum(on for on, _ in gained), sum(waiting for _, waiting in gained)
 
 
 class HostSampler:
@@ -49,7 +56,8 @@ class HostSampler:
     """
 
     def __init__(self, pids: Iterable[int] = ()) -> None:
-        self.processes = [p for pid in pids for p in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+        trees = [(psutil.Process(pid), *psutil.Process(pid).children(recursive=True)) for pid in pids]
+        self.processes = list({process.pid: process for tree in trees for process in tree}.values())
         self.unavailable: dict[str, str] = {}
         self._totals: dict[int, _Totals] = {}
         self._host: tuple[int, int] | None = None
@@ -97,9 +105,10 @@ class HostSampler:
         samples = [Sample(now, "process_mem_rss", HOST, memory, "bytes", pid)]
         if then := self._totals.get(pid):
             seconds = (now - then.at_ns) / 1e9
+            oncpu_ns, runq_ns = totals.since(then)
             rates = (
-                ("process_cpu_usage", (totals.oncpu_ns - then.oncpu_ns) / 1e7 / seconds, "% of one core"),
-                ("process_runq_wait", (totals.runq_ns - then.runq_ns) / 1e7 / seconds, "% of one core"),
+                ("process_cpu_usage", oncpu_ns / 1e7 / seconds, "% of one core"),
+                ("process_runq_wait", runq_ns / 1e7 / seconds, "% of one core"),
                 ("process_voluntary_switches", (totals.voluntary - then.voluntary) / seconds, "1/s"),
                 ("process_involuntary_switches", (totals.involuntary - then.involuntary) / seconds, "1/s"),
             )
@@ -108,35 +117,36 @@ class HostSampler:
         return samples
 
     def _read_totals(self, now: int, process: psutil.Process) -> _Totals:
-        """Sum on-CPU and run-queue time over the threads; the per-process file has the main thread only."""
-        oncpu = runq = 0
+        """Read on-CPU and run-queue time thread by thread; the per-process file has the main thread only."""
+        threads = {}
         for schedstat in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
             try:
                 on, waiting, _ = schedstat.read_text().split()
             except (OSError, ValueError):  # the thread ended, or the kernel has no schedstats
                 continue
-            oncpu += int(on)
-            runq += int(waiting)
-        if oncpu == 0:
+            threads[schedstat.parent.name] = (int(on), int(waiting))
+        if not any(on for on, _ in threads.values()):
             self.unavailable["process_runq_wait"] = "the kernel keeps no schedstats"
             times = process.cpu_times()
-            oncpu = int((times.user + times.system) * 1e9)
+            threads = {"process": (int((times.user + times.system) * 1e9), 0)}
         switches = process.num_ctx_switches()
-        return _Totals(now, oncpu, runq, switches.voluntary, switches.involuntary)
+        return _Totals(now, threads, switches.voluntary, switches.involuntary)
 
 
 def record(sampler: HostSampler, path: Path, seconds: float, hz: float) -> int:
     """Sample at ``hz`` for ``seconds`` and write ``path``; return the number of ticks.
 
-    Ticks are placed on a fixed grid, so that a slow tick does not shift the following ones.
+    Ticks are placed on a fixed grid; those that a stall made impossible are left out, not made up for in a burst, whose
+    differences over a moment would say nothing.
     """
-    ticks = 0
+    ticks = slot = 0
     with path.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(FIELDS)
         begin = time.monotonic()
-        while (due := begin + ticks / hz) < begin + seconds:
+        while (due := begin + slot / hz) < begin + seconds:
             time.sleep(max(0.0, due - time.monotonic()))
             writer.writerows((*s[:3], f"{s.value:.6g}", *s[4:]) for s in sampler.sample())
             ticks += 1
+            slot = max(slot + 1, math.ceil((time.monotonic() - begin) * hz))
     return ticks

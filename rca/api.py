@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from rca.capture import Capture, Progress, load, no_progress
 from rca.comparison import RankComparison, compare_ranks, pair
 from rca.cycles import Rank, choose, cut
 from rca.errors import TooLittleDataError
-from rca.profile import build
+from rca.profile import Profile, build, estimate_cores
 from rca.stats.robust import outliers
 from rca.verdict import Verdict, decide
 
@@ -55,7 +57,8 @@ def compare(
     for side, ranks in cuts.items():
         if not any(rank.cycles["complete"].any() for rank in ranks):
             raise TooLittleDataError(captures[side].path, "holds no complete cycle", "capture for longer")
-    profiles = {side: [build(captures[side], rank) for rank in ranks] for side, ranks in cuts.items()}
+    cores = max(estimate_cores(capture.counters) for capture in captures.values())
+    profiles = {side: [build(captures[side], rank, cores) for rank in ranks] for side, ranks in cuts.items()}
     pairs, unpaired = pair(profiles["normal"], profiles["abnormal"])
     if not pairs:
         roles = {side: ", ".join(rank.role for rank in ranks) for side, ranks in cuts.items()}
@@ -64,40 +67,64 @@ def compare(
         )
     compared = [compare_ranks(*sides) for sides in pairs]
     same = captures["normal"].digest == captures["abnormal"].digest
+    warnings = [*_same_files(captures), *unpaired, *dict.fromkeys(note for c in compared for note in c.gate.notes)]
+    for side, capture in captures.items():
+        remarks = (*capture.notes, *_left_out(capture, cuts[side]), *_counter_remarks(capture, profiles[side]))
+        warnings += [f"{side}: {text}" for text in (*remarks, *_cycle_remarks(cuts[side]))]
     return Comparison(
         normal=captures["normal"],
         abnormal=captures["abnormal"],
         ranks=tuple(compared),
         verdict=decide(compared, same),
-        warnings=tuple(_warnings(captures, cuts, same) + unpaired + [n for c in compared for n in c.gate.notes]),
+        warnings=tuple(warnings),
     )
 
 
-def _warnings(captures: dict[str, Capture], cuts: dict[str, list[Rank]], same: bool) -> list[str]:
-    warnings = [f"{side}: {note}" for side, capture in captures.items() for note in capture.notes]
-    shared = {f.sha256 for f in captures["normal"].files} & {f.sha256 for f in captures["abnormal"].files}
-    if same:
-        warnings.insert(0, "both sides hold the same files: this compares a capture with itself")
-    elif shared:
-        warnings.insert(0, f"{len(shared)} file(s) are the same on both sides")
-    for side, ranks in cuts.items():
-        for rank in ranks:
-            warnings += [f"{side}, {rank.role}: {text}" for text in _cycle_remarks(rank)]
-    return warnings
+def _same_files(captures: dict[str, Capture]) -> list[str]:
+    normal, abnormal = (set(capture.digest) for capture in captures.values())
+    if normal == abnormal:
+        return ["both sides hold the same files: this compares a capture with itself"]
+    return [f"{len(normal & abnormal)} file(s) are the same on both sides"] if normal & abnormal else []
 
 
-def _cycle_remarks(rank: Rank) -> list[str]:
+def _left_out(capture: Capture, ranks: list[Rank]) -> list[str]:
+    """Name what was read but takes no part."""
+    traces = capture.events["file"].unique().sort().to_list()
+    if capture.cycle_rows.height:
+        return [f"{len(traces)} trace(s) left out: its per-cycle profiles are compared"] if traces else []
+    used = {file for rank in ranks for file in rank.files}
+    return [f"{capture.files[file].path}: no cycle in it; left out" for file in traces if file not in used]
+
+
+def _counter_remarks(capture: Capture, profiles: list[Profile]) -> list[str]:
+    """Say when counters were recorded but cannot be used."""
+    if capture.counters.height == 0 or capture.events.height == 0:
+        return []
+    if all(profile.counters.height == 0 for profile in profiles):
+        return ["no counter sample lies within the traces' cycles: were both recorded at the same time, by the same clock?"]
+    sampled = {d for d in capture.counters["device"].cast(pl.String).unique() if d.startswith("GPU ")}
+    used = {d for profile in profiles for d in profile.rows["device"].unique() if d.startswith("GPU ")}
+    if sampled and used and not sampled & used:
+        where = f"counters of {', '.join(sorted(sampled))}, kernels on {', '.join(sorted(used))}"
+        return [f"{where}: no GPU counter is used (traces count GPUs within their process, see CUDA_VISIBLE_DEVICES)"]
+    return []
+
+
+def _cycle_remarks(ranks: list[Rank]) -> list[str]:
     """Name the cycles that take no part, and those that stick out (they do take part)."""
-    left_out = rank.cycles.filter(~rank.cycles["complete"])
     remarks = []
+    left_out = pl.concat([rank.cycles.filter(~pl.col("complete")) for rank in ranks])
     if left_out.height:
         why = left_out["note"].replace("", "no duration").value_counts().sort("note")
-        remarks.append(f"{left_out.height} cycle(s) left out: " + ", ".join(f"{n} {note}" for note, n in why.iter_rows()))
-    for (phase,), cycles in sorted(rank.cycles.filter("complete").group_by("phase")):
-        odd = cycles.filter(outliers(cycles["duration_us"].to_numpy()))["cycle"].to_list()
-        if odd:
-            kind = "" if phase == "unknown" else f" {phase}"
-            shown = ", ".join(str(number) for number in odd[:8]) + (" …" if len(odd) > 8 else "")
-            first = "; the first ones may be warm-up" if min(odd) <= 2 else ""
-            remarks.append(f"{len(odd)} of {cycles.height}{kind} cycles are outliers (cycle {shown}); kept{first}")
+        reasons = ", ".join(f"{n} {note}" for note, n in why.iter_rows())
+        remarks.append(f"{left_out.height} cycle(s) left out: {reasons}")
+    for rank in ranks:
+        for (phase,), cycles in sorted(rank.cycles.filter("complete").group_by("phase")):
+            odd = cycles.filter(outliers(cycles["duration_us"].to_numpy()))["cycle"].to_list()
+            if odd:
+                kind = "" if phase == "unknown" else f" {phase}"
+                shown = ", ".join(str(number) for number in odd[:8]) + (" …" if len(odd) > 8 else "")
+                first = "; the first ones may be warm-up" if min(odd) <= 2 else ""
+                numbers = f"{len(odd)} of {cycles.height}{kind} cycles are outliers (cycle {shown}); kept{first}"
+                remarks.append(f"{rank.role}: {numbers}" if len(ranks) > 1 else numbers)
     return remarks

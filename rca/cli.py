@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rca.errors import RcaError
+from rca.errors import OutputError, RcaError
 from rca.version import COMPARISON_SCHEMA, __version__
 
 if TYPE_CHECKING:
@@ -113,8 +114,9 @@ def compare(  # noqa: PLR0913, PLR0917
     from rca.verdict import EXIT_CODE  # noqa: PLC0415
     from reports import files, terminal  # noqa: PLC0415
 
-    if output:
-        files.refuse_existing(output, force)
+    files.check_outputs(output, [path for path in (md, json_, csv) if path], [normal, abnormal], force)
+    if cycle == "":
+        raise click.UsageError("--cycle needs a name")
     if [md, json_, csv].count(Path("-")) > 1:
         raise click.UsageError("only one report can go to stdout")
     with terminal.progress(enabled=not quiet) as progress:
@@ -126,7 +128,7 @@ def compare(  # noqa: PLR0913, PLR0917
         if written or sys.stdout.isatty():
             terminal.summary(result, written)
         else:
-            _to_stdout(_texts(result, target)["md"])
+            _to_stdout(_text(result, "md", target))
     slower = gate and result.verdict.status == "slower"
     sys.exit(1 if slower else EXIT_CODE[result.verdict.status])
 
@@ -150,48 +152,56 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "rca", "_RCA_COMPLETE").source())
 
 
-def _texts(result: Comparison, target: str) -> dict[str, str]:
+def _text(result: Comparison, kind: str, target: str) -> str:
     from reports import machine, tables, ticket  # noqa: PLC0415
 
-    return {
-        "md": ticket.render(result, target),
-        "json": machine.comparison_json(result),
-        "csv": tables.comparison_csv(result),
-        "cycles": tables.cycles_csv(result),
-    }
+    match kind:
+        case "md":
+            return ticket.render(result, target)
+        case "json":
+            return machine.comparison_json(result)
+        case "csv":
+            return tables.comparison_csv(result)
+        case _:
+            return tables.cycles_csv(result)
 
 
 def _write(result: Comparison, target: str, output: Path | None, single: dict[str, Path | None], force: bool) -> list[Path]:
     """Write what was asked for; return the files, the ticket report first."""
     from reports import files  # noqa: PLC0415
 
-    if not output and not any(single.values()):
-        return []
-    texts = _texts(result, target)
     written = []
     if output:
         report = "report.jira.txt" if target == "jira" else "report.md"
         names = {"md": report, "json": "report.json", "csv": "comparison.csv", "cycles": "cycles.csv"}
-        files.write_folder(output, {name: texts[kind] for kind, name in names.items()}, force)
+        files.write_folder(output, {name: _text(result, kind, target) for kind, name in names.items()}, force)
         written = [output / name for name in names.values()]
     for kind, path in single.items():
         if path == Path("-"):
-            _to_stdout(texts[kind])
+            _to_stdout(_text(result, kind, target))
         elif path:
-            files.write_file(path, texts[kind])
+            files.write_file(path, _text(result, kind, target))
             written.append(path)
     return written
 
 
 def _to_stdout(text: str) -> None:
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError("stdout", f"cannot be written: {error.strerror or error}") from None
 
 
 def main() -> NoReturn:
     """Run the command line; every error ends as one line on stderr and an exit code."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (closed by the caller)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         cli.main(prog_name="rca", standalone_mode=False)
+        sys.stdout.flush()
     except RcaError as error:
         _fail(f"rca: {error}", error.exit_code)
     except click.ClickException as error:
@@ -200,24 +210,28 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         _fail("rca: interrupted", _INTERRUPTED)
     except BrokenPipeError:  # the reader of our stdout has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(0)
     except MemoryError:
         _fail("rca: not enough memory for these captures; compare shorter ones, or one rank at a time", _INTERNAL)
     except Exception as error:
         if os.environ.get("RCA_DEBUG"):
             raise
-        _fail(
-            f"rca: internal error: {type(error).__name__}: {error} (RCA_DEBUG=1 shows where; please report it)",
-            _INTERNAL,
-        )
+        _fail(f"rca: internal error: {type(error).__name__}: {error} (RCA_DEBUG=1 shows where; please report it)", _INTERNAL)
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     one_line = " ".join(message.split())
     print(one_line.encode(errors="replace").decode(), file=sys.stderr)
+    if code == OutputError.exit_code:
+        _drop_stdout()  # what is still buffered for a full disk must not fail once more at exit
     sys.exit(code)
+
+
+def _drop_stdout() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rca.errors import OutputError
@@ -15,17 +15,24 @@ from rca.errors import OutputError
 def write_file(path: Path, text: str) -> None:
     """Write one file through a temporary one beside it, so that a full disk leaves no half of it.
 
+    A link is followed; a device or a pipe is written to as it is.
+
     Raises:
         OutputError: the file cannot be written.
     """
     temporary: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            with target.open("w", encoding="utf-8", newline="") as out:
+                out.write(text)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
             out.write(text)
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise OutputError(path, f"cannot be written: {error.strerror or error}") from None
     finally:
@@ -34,15 +41,34 @@ def write_file(path: Path, text: str) -> None:
                 os.unlink(temporary)
 
 
-def refuse_existing(folder: Path, force: bool) -> None:
-    """Say early that an output folder is in the way.
+def check_outputs(folder: Path | None, single: Iterable[Path], inputs: Iterable[Path], force: bool) -> None:
+    """Refuse early what would overwrite something that the user did not mean.
+
+    Args:
+        folder: for all reports, or None.
+        single: paths of single reports.
+        inputs: the captures.
+        force: write into a folder that is not empty.
 
     Raises:
-        OutputError: it exists and holds something, and ``force`` is not set; or it is a file.
+        OutputError: an output lies in a capture, is named twice, or is a folder that exists.
     """
-    if folder.is_file():
-        raise OutputError(folder, "is a file, not a folder")
+    files = [path for path in single if path != Path("-")]
+    captures = [path.resolve() for path in inputs]
+    for path in [*files, *([folder] if folder else [])]:
+        place = path.resolve()
+        if any(place == capture or capture in place.parents for capture in captures):
+            raise OutputError(path, "lies in a capture; results must not end up among the inputs")
+    if len({path.resolve() for path in files}) < len(files):
+        raise OutputError(files[0], "is named for two reports")
+    if folder:
+        _refuse_existing(folder, force)
+
+
+def _refuse_existing(folder: Path, force: bool) -> None:
     try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(folder, "is a file, not a folder")
         in_the_way = folder.is_dir() and not force and any(folder.iterdir())
     except OSError as error:
         raise OutputError(folder, f"cannot be read: {error.strerror or error}") from None
@@ -52,22 +78,27 @@ def refuse_existing(folder: Path, force: bool) -> None:
 
 def write_folder(folder: Path, texts: Mapping[str, str], force: bool) -> None:
     """Write several files into a folder, all of them or none. Raises `OutputError`."""
-    refuse_existing(folder, force)
+    _refuse_existing(folder, force)
+    existed = folder.exists()
     staging: str | None = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")
+        folder.mkdir(parents=True, exist_ok=True)
+        if taken := [name for name in texts if (folder / name).is_dir()]:
+            raise OutputError(folder / taken[0], "is a folder")
+        staging = tempfile.mkdtemp(dir=folder, prefix=".rca.")
         for name, text in texts.items():
             Path(staging, name).write_text(text, encoding="utf-8", newline="")
-        os.chmod(staging, 0o777 & ~_umask())
-        folder.mkdir(exist_ok=True)
         for name in texts:
             os.replace(Path(staging, name), folder / name)
+        existed = True
     except OSError as error:
         raise OutputError(folder, f"cannot be written: {error.strerror or error}") from None
     finally:
         if staging:
             shutil.rmtree(staging, ignore_errors=True)
+        if not existed:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _umask() -> int:

@@ -48,15 +48,38 @@ def shorten(name: str) -> str:
 
 
 def _demangle(name: str) -> str:
+    """Return the C++ name behind a mangled one; what the demangler cannot read keeps at least its qualified name."""
     if not name.startswith(("_Z", "__Z")):
         return name
     from itanium_demangler import parse  # noqa: PLC0415  (rarely needed)
 
+    mangled = name.removeprefix("_") if name.startswith("__Z") else name
+    for unknown, (stand_in, _) in _NEW_TYPES.items():
+        mangled = mangled.replace(unknown, stand_in)
     try:
-        parsed = parse(name.removeprefix("_") if name.startswith("__Z") else name)
-    except (NotImplementedError, ValueError, IndexError, RecursionError):
-        return name
-    return str(parsed) if parsed is not None else name
+        parsed = str(parse(mangled) or "")
+    except Exception:  # it raises whatever its tables lack
+        parsed = ""
+    for stand_in, meaning in _NEW_TYPES.values():
+        parsed = parsed.replace(_STAND_IN_NAMES[stand_in], meaning)
+    return parsed or _qualified_name(mangled) or name
+
+
+_NEW_TYPES = {"DF16b": ("g", "bf16"), "DF16_": ("e", "fp16")}
+"""GPU kernels' number types that the demangler does not know, and rare built-in types that stand in for them."""
+
+_STAND_IN_NAMES = {"g": "__float128", "e": "long double"}
+
+
+def _qualified_name(mangled: str) -> str:
+    """Read the length-prefixed parts at the start of a mangled name."""
+    rest = re.sub(r"^_Z(?:N[rVK]*|L)?", "", mangled)
+    parts = []
+    while match := re.match(r"\d+", rest):
+        end = match.end() + int(match.group())
+        parts.append(rest[match.end() : end])
+        rest = rest[end:]
+    return "::".join(parts)
 
 
 _CPP_NAME = re.compile(r"^(?:void )?(?P<name>[A-Za-z_~][\w:~]*)(?P<rest>[<(].*[>)](?: const)?(?: \[[^\]]*\])?)$")
@@ -97,7 +120,8 @@ def _template_arguments(text: str) -> list[str]:
 
 
 def _head(argument: str) -> str:
-    """Return the last part of an argument's own name, with … where something hangs on it."""
+    """Return the last part of an argument's own name, with … where something hangs on it; a cast number as the number."""
+    argument = re.sub(r"^\((?:int|bool|unsigned int|long|unsigned long)\)(?=[\w-]+$)", "", argument)
     parts = re.split(r"[<({]", argument, maxsplit=1)
     head = parts[0].rstrip(": ").split("::")[-1]
     return head if len(parts) == 1 else f"{head}…"

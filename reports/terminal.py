@@ -29,7 +29,7 @@ _QUICK_SECONDS = 2
 
 @contextmanager
 def progress(enabled: bool) -> Iterator[capture.Progress]:
-    """Show bytes read and time left on stderr, on a terminal only, and only for work longer than two seconds."""
+    """Show the files and bytes that are done on stderr, on a terminal only, and only for work longer than two seconds."""
     if not enabled or not sys.stderr.isatty():
         yield capture.no_progress
         return
@@ -61,7 +61,7 @@ def summary(result: Comparison, written: list[Path]) -> None:
     verdict = result.verdict
     out.print(f"[{_COLOURS[verdict.status]}]{STATUS_WORDS[verdict.status]}[/]  {escape(verdict.headline)}")
     for reason in dict.fromkeys(reason for rank in result.ranks for reason in rank.gate.reasons):
-        if reason != verdict.headline:
+        if reason not in verdict.headline:
             out.print(f"  {escape(reason)}")
     out.print(f"[dim]trust:[/] {escape(verdict.trust)}")
     if verdict.causes:

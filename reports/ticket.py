@@ -10,7 +10,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rca.api import Comparison
-from reports.view import REPORTING_SUSPICION, View, view
+from reports.view import View, view
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,48 @@ TARGETS = {
 }
 
 
+_MIN_ROWS = 5
+"""Fewer rows of the detailed table tell nothing; rather leave out the least notable ranks."""
+
+
 def render(result: Comparison, target: str = "github") -> str:
-    """Return the report for one of `TARGETS`, with as many rows of the detailed table as fit its budget."""
+    """Return the report for one of `TARGETS`, with as many ranks and rows of the detailed table as fit its budget."""
     place = TARGETS[target]
     shown = view(result)
-    most = max((len(rank.detail.rows) for rank in shown.ranks), default=0)
     if place.budget is None:
-        return _render(shown, place, most)
-    low, high = 0, most
+        return _render(shown, place, len(shown.ranks), None)
+    for ranks in range(len(shown.ranks), 0, -1):
+        least = min(_MIN_ROWS, max(len(rank.detail.rows) for rank in shown.ranks[:ranks]))
+        if len(_render(shown, place, ranks, least)) <= place.budget:
+            return _render(shown, place, ranks, _most_rows(shown, place, ranks, least))
+    return _fitted(_render(shown, place, 1, _most_rows(shown, place, 1, 0)), place.budget)
+
+
+def _most_rows(shown: View, place: Target, ranks: int, least: int) -> int:
+    """Return the largest number of rows per rank that fits, at least ``least``."""
+    low, high = least, max(len(rank.detail.rows) for rank in shown.ranks[:ranks])
     while low < high:
         middle = (low + high + 1) // 2
-        if len(_render(shown, place, middle)) <= place.budget:
+        if len(_render(shown, place, ranks, middle)) <= (place.budget or 0):
             low = middle
         else:
             high = middle - 1
-    return _fitted(_render(shown, place, low), place.budget)
+    return low
 
 
-def _render(shown: View, place: Target, rows: int) -> str:
-    rows_of = [min(rows, len(rank.detail.rows)) for rank in shown.ranks]
-    used = dict.fromkeys(name for rank, n in zip(shown.ranks, rows_of, strict=True) for name in rank.functions[: max(n, 3)])
+def _render(shown: View, place: Target, ranks: int, rows: int | None) -> str:
+    """Render the first ``ranks`` ranks with at most ``rows`` rows each (None: all)."""
+    rows_of = [len(rank.detail.rows) if rows is None else min(rows, len(rank.detail.rows)) for rank in shown.ranks[:ranks]]
+    used = dict.fromkeys(
+        name for rank, n in zip(shown.ranks, rows_of, strict=False) for name in rank.functions[: rank.mentioned + n]
+    )
     index = [
         (shown.index.number[name], name if len(name) <= place.name_length else name[: place.name_length] + " …")
         for name in used
         if name in shown.index.number
     ]
     template = _environment(place.template).get_template(place.template)
-    text = template.render(v=shown, rows_of=rows_of, index=sorted(index), reporting=REPORTING_SUSPICION)
+    text = template.render(v=shown, shown=ranks, rows_of=rows_of, index=sorted(index))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -84,6 +99,7 @@ def _environment(template: str) -> Environment:
         "text": text,
         "cell": text,
         "code": code,
+        "cellcode": _jira_code if "jira" in template else _markdown_cell_code,
         "prose": lambda value: _prose(value, text, code),
     }
     return environment
@@ -95,19 +111,24 @@ def _one_line(value: str) -> str:
 
 def _markdown_text(value: str) -> str:
     """Escape what GitHub would take for markup, a mention or HTML."""
-    escaped = re.sub(r"([\\`*{}\[\]<>|#~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", _one_line(value))
+    escaped = re.sub(r"([\\`*{}\[\]<>|#~$&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", _one_line(value))
     return escaped.replace("@", "@\u200b").replace("://", ":\u200b//")
 
 
 def _markdown_code(value: str) -> str:
-    """Write a name as code; a pipe would end the table's cell even there."""
-    inner = _one_line(value).replace("`", "'").replace("|", "\\|")
+    inner = _one_line(value).replace("`", "'")
     return f"`{inner}`" if inner.strip() else "-"
+
+
+def _markdown_cell_code(value: str) -> str:
+    """Write a name as code in a table, where a pipe would end the cell even there."""
+    return _markdown_code(value).replace("|", "\\|")
 
 
 def _jira_text(value: str) -> str:
     """Escape what Jira would take for markup; underscores only where they could open or close emphasis."""
-    return re.sub(r"([\\{}\[\]|*^~?!#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", _one_line(value))
+    line = _one_line(value)
+    return re.sub(r"([\\{}\[\]|*^~?!#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line) if line.strip() else "-"
 
 
 def _jira_code(value: str) -> str:

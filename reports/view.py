@@ -72,6 +72,9 @@ class RankView:
     detail: Table
     detail_note: str
     functions: tuple[str, ...]
+    """Full names: those that the prose may mention, then those of the detailed table's rows."""
+    mentioned: int
+    no_findings: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class View:
     suspects: tuple[str, ...]
     next_checks: tuple[str, ...]
     warnings: tuple[str, ...]
+    no_suspects: str
+    overview: Table | None
     ranks: tuple[RankView, ...]
     legend: tuple[tuple[str, str], ...]
     index: NameIndex
@@ -95,22 +100,25 @@ class View:
 
 def view(result: Comparison) -> View:
     """Format a comparison."""
-    index = NameIndex(name for rank in result.ranks for name in rank.rows["function"])
+    index = NameIndex(n for rank in result.ranks for n in (*rank.rows["function"], *rank.functions["function"]))
     verdict = result.verdict
+    ordered = sorted(result.ranks, key=lambda rank: rank.role != verdict.role)  # the one that the headline is about first
     sides = _side_names(result)
     return View(
         title=f"Cross Performance Comparison: {sides[0]} vs {sides[1]} ({_pids(result)})",
         status=STATUS_WORDS[verdict.status],
         headline=verdict.headline,
         trust=verdict.trust,
-        reasons=tuple(dict.fromkeys(r for rank in result.ranks for r in rank.gate.reasons if r not in verdict.headline)),
+        reasons=_reasons(result),
         suspects=tuple(
             f"{cause.id} ({cause.device}{', latent' if cause.latent else ''}): {cause.evidence_for[0]}"
             for cause in verdict.causes
         ),
         next_checks=tuple(dict.fromkeys(cause.next_check for cause in verdict.causes)),
         warnings=result.warnings,
-        ranks=tuple(_rank_view(rank, index, len(result.ranks) > 1) for rank in result.ranks),
+        no_suspects=_no_suspects(result),
+        overview=_rank_overview(result) if len(ordered) > 1 else None,
+        ranks=tuple(_rank_view(rank, index, len(ordered) > 1) for rank in ordered),
         legend=_LEGEND,
         index=index,
         provenance=Table(
@@ -124,6 +132,36 @@ def view(result: Comparison) -> View:
         ),
         version=f"rca {__version__}, {COMPARISON_SCHEMA}",
     )
+
+
+def _reasons(result: Comparison) -> tuple[str, ...]:
+    """Return why ranks cannot be compared, less what the headline says."""
+    several = len(result.ranks) > 1
+    named = [(f"{rank.role}: " if several else "", reason) for rank in result.ranks for reason in rank.gate.reasons]
+    return tuple(dict.fromkeys(role + reason for role, reason in named if several or reason not in result.verdict.headline))
+
+
+def _no_suspects(result: Comparison) -> str:
+    if result.verdict.status == "insufficient_data":
+        return "not judged: too little data"
+    if all(rank.metrics.height == 0 for rank in result.ranks):
+        return "not judged: no counters were recorded on both sides"
+    return "none; no counter moved by more than chance and 10 % in the direction of trouble"
+
+
+def _rank_overview(result: Comparison) -> Table:
+    rows = []
+    for rank in result.ranks:
+        time = rank.cycle_time
+        shift = (
+            f"{time.ratio.estimate - 1:+.1%} ({time.ratio.low - 1:+.1%} to {time.ratio.high - 1:+.1%})"
+            if time.ratio
+            else "-"
+        )
+        numbers = (_plain(time.normal_us), _plain(time.abnormal_us), shift, _plain(time.p_value))
+        rows.append((rank.role, f"{time.n_normal}, {time.n_abnormal}", *numbers, "yes" if rank.gate.ok else "no"))
+    headers = ("Rank", "Cycles", "Normal median (us)", "Abnormal median (us)", "Shift (95 % CI)", "p", "Comparable")
+    return Table(headers, tuple(rows))
 
 
 def _side_names(result: Comparison) -> tuple[str, str]:
@@ -141,6 +179,8 @@ def _pids(result: Comparison) -> str:
 
 
 def _rank_view(rank: RankComparison, index: NameIndex, several: bool) -> RankView:
+    suspicious = rank.rows.filter(pl.col("suspicion") > REPORTING_SUSPICION)["function"].unique(maintain_order=True)
+    mentioned = (*rank.functions["function"].head(MAX_FINDINGS), *suspicious.head(MAX_FINDINGS))
     return RankView(
         heading=f"{rank.role} (normal PID {rank.normal.pid}, abnormal PID {rank.abnormal.pid})" if several else "",
         summary=_summary(rank),
@@ -156,15 +196,21 @@ def _rank_view(rank: RankComparison, index: NameIndex, several: bool) -> RankVie
             if rank.rows_left_out
             else ""
         ),
-        functions=tuple(rank.rows["function"]),
+        functions=(*mentioned, *rank.rows["function"]),
+        mentioned=len(mentioned),
+        no_findings=(
+            f"No row has a Suspicion Score above {REPORTING_SUSPICION}."
+            if rank.gate.ok
+            else "None: shares of cycles that are not the same work cannot be set against each other."
+        ),
     )
 
 
 def _summary(rank: RankComparison) -> Table:
-    normal, abnormal = (_durations(rank, side) for side in ("normal", "abnormal"))
     stratum = "" if rank.gate.stratum in ("unknown", "all") else f", {rank.gate.stratum} only"
     compare = rank.gate.ok
-    mean = [_mean(values) for values in (normal, abnormal)]
+    mean = list(rank.distribution.row(-1)[1:])
+    compared = [rank.cycle_time.n_normal, rank.cycle_time.n_abnormal]
     median = [rank.cycle_time.normal_us, rank.cycle_time.abnormal_us]
     total = [rank.normal.cycles.height, rank.abnormal.cycles.height]
     per_cycle = [rank.gate.facts["normal_per_cycle"], rank.gate.facts["abnormal_per_cycle"]]
@@ -174,8 +220,8 @@ def _summary(rank: RankComparison) -> Table:
         ("Total Cycles", *(f"{n:,}" for n in total), f"{total[1] - total[0]:,}", "-"),
         (
             f"Cycles compared{stratum}",
-            *(f"{len(v):,}" for v in (normal, abnormal)),
-            f"{len(abnormal) - len(normal):,}",
+            *(f"{n:,}" for n in compared),
+            f"{compared[1] - compared[0]:,}",
             "-",
         ),
         ("Avg Cycle Time (us)", *_pair(mean, compare)),
@@ -203,12 +249,14 @@ def _pair(values: Sequence[float], compare: bool) -> tuple[str, str, str, str]:
 
 
 def _quantiles(rank: RankComparison) -> Table:
-    sides = [pl.Series(_durations(rank, side)) for side in ("normal", "abnormal")]
     rows = []
-    for q, label in _QUANTILES:
-        one, two = (_number(side.quantile(q, "linear")) for side in sides)
+    for q, one, two in rank.distribution.iter_rows():
+        label = "mean" if q is None else _QUANTILE_NAMES.get(q, f"{q:.0%}")
         rows.append((label, *_pair((one, two), rank.gate.ok)))
     return Table(("Quantile", "Normal Time (us)", "Abnormal Time (us)", "Δ (us)", "Δ (%)"), tuple(rows))
+
+
+_QUANTILE_NAMES = {0.0: "min", 0.5: "median", 1.0: "max"}
 
 
 def _phases(rank: RankComparison) -> Table | None:
@@ -217,14 +265,24 @@ def _phases(rank: RankComparison) -> Table | None:
     rows = tuple(
         (
             row["phase"],
-            _plain(row["n_normal"]),
-            _plain(row["n_abnormal"]),
-            _plain(row["normal_us"]),
-            _plain(row["abnormal_us"]),
+            *(_plain(row[column]) for column in ("n_normal", "n_abnormal", "normal_us", "abnormal_us")),
+            "not tested"
+            if row["ratio"] is None
+            else f"{row['ratio'] - 1:+.1%} ({row['low'] - 1:+.1%} to {row['high'] - 1:+.1%})",
+            _plain(row["p_value"]),
         )
         for row in rank.phases.iter_rows(named=True)
     )
-    return Table(("Phase", "Normal cycles", "Abnormal cycles", "Normal median (us)", "Abnormal median (us)"), rows)
+    headers = (
+        "Phase",
+        "Normal cycles",
+        "Abnormal cycles",
+        "Normal median (us)",
+        "Abnormal median (us)",
+        "Shift (95 % CI)",
+        "p",
+    )
+    return Table(headers, rows)
 
 
 def _overview(rank: RankComparison, index: NameIndex) -> tuple[str, ...]:
@@ -375,18 +433,6 @@ def _share(value: float | None) -> str:
 
 def _signed_us(us: float) -> str:
     return ("+" if us >= 0 else "-") + duration(abs(us))
-
-
-def _durations(rank: RankComparison, side: str) -> list[float]:
-    return rank.compared.filter(pl.col("side") == side)["duration_us"].to_list()
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 _LEGEND = (

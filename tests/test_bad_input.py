@@ -64,6 +64,10 @@ def test_a_good_profile_is_good(tmp_path: Path) -> None:
     assert compare(side(tmp_path, profile_csv()), tmp_path).verdict.status == "no_difference"
 
 
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    assert error_of(tmp_path / ("x" * 300)).exit_code == 2
+
+
 def test_missing_path(tmp_path: Path) -> None:
     assert error_of(tmp_path / "absent").exit_code == 2
 
@@ -256,8 +260,13 @@ def test_mutated_input_never_ends_in_a_traceback(tmp_path: Path, name: str, seed
     folder.mkdir(exist_ok=True)
     if name == "counters.csv":
         write_trace(folder / "t.json", decode_trace(10))
-    (folder / name).write_bytes(mutated(GOOD[name], seed, changes))
-    normal = folder if name == "result_perf_data.csv" else write_trace(tmp_path / "normal.json", decode_trace(10))
+    damaged = mutated(GOOD[name.removesuffix(".gz")] if seed % 2 else GOOD[name], seed, changes)
+    if seed % 2 and name.endswith(".gz"):
+        damaged = gzip.compress(damaged, mtime=0)  # the damage is inside
+    (folder / name).write_bytes(damaged)
+    good = tmp_path / "normal"
+    good.mkdir(exist_ok=True)
+    normal = side(good, profile_csv()) if name == "result_perf_data.csv" else write_trace(good / "n.json", decode_trace(10))
     try:
         result = compare(normal, folder)
     except RcaError as error:

@@ -134,6 +134,47 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".out.*"))
 
 
+def test_a_full_stdout_is_one_line(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path)
+    with Path("/dev/full").open("w") as full:
+        arguments = [sys.executable, "-m", "rca.cli", "compare", normal, abnormal, "-q"]
+        ran = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert ran.returncode == 2
+    assert ran.stderr == "rca: stdout: cannot be written: No space left on device\n"
+
+
+def test_links_are_followed_and_pipes_written_to(tmp_path: Path, rca) -> None:
+    normal, abnormal = write_pair(tmp_path)
+    target, link, fifo = tmp_path / "target.json", tmp_path / "link.json", tmp_path / "fifo"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert rca("compare", normal, abnormal, "--json", link).code == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["schema"] == "rca.comparison/1"
+    os.mkfifo(fifo)
+    reader = subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE, text=True)
+    assert rca("compare", normal, abnormal, "--csv", fifo).code == 0
+    assert reader.communicate(timeout=20)[0].startswith("Function Name")
+    assert fifo.is_fifo()
+
+
+def test_inputs_are_never_overwritten(tmp_path: Path, rca) -> None:
+    normal, abnormal = write_pair(tmp_path)
+    before = (normal / "rank0.json").read_bytes()
+    for option, path in (
+        ("--json", normal / "rank0.json"),
+        ("--md", abnormal / "new.md"),
+        ("-o", normal),
+        ("-o", abnormal / "x"),
+    ):
+        ran = rca("compare", normal, abnormal, option, path, "--force")
+        assert ran.code == 2
+        assert "lies in a capture" in ran.err
+    assert (normal / "rank0.json").read_bytes() == before
+    assert rca("compare", normal, abnormal, "--md", tmp_path / "a", "--json", tmp_path / "a").code == 2
+    assert rca("compare", normal, abnormal, "--cycle", "").code == 2
+
+
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     normal, abnormal = write_pair(tmp_path)
     ran = subprocess.run(

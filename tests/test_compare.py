@@ -112,7 +112,7 @@ def test_different_phases_are_not_comparable(tmp_path: Path) -> None:
 def test_other_batches_are_not_comparable(tmp_path: Path) -> None:
     result = compare(*write_pair(tmp_path, anchor="execute_context_0(0)_generation_16(16)", slow=1.6))
     assert result.verdict.status == "not_comparable"
-    assert "batches differ" in result.verdict.headline
+    assert "different work (median 4 and 16 requests" in result.verdict.headline
 
 
 def test_shared_batches_are_compared_with_each_other(tmp_path: Path) -> None:
@@ -127,9 +127,169 @@ def test_shared_batches_are_compared_with_each_other(tmp_path: Path) -> None:
         trace["traceEvents"].append(event)
     normal = write_trace(tmp_path / "normal.json", decode_trace(12, seed=4))
     result = compare(normal, write_trace(tmp_path / "abnormal.json", trace))
-    assert result.ranks[0].gate.stratum == "decode, batch 4"
+    assert result.ranks[0].gate.stratum == "decode, 4 requests"
     assert result.verdict.status == "no_difference"
-    assert any("only cycles of batch 4" in warning for warning in result.warnings)
+    assert any("only those of 4 requests are compared" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("anchor", ["execute_context_1({})_generation_0(0)", "step[EXTEND bs=1 toks={}]"])
+def test_longer_prompts_are_not_a_slower_server(tmp_path: Path, anchor: str) -> None:
+    write_trace(tmp_path / "normal.json", decode_trace(12, seed=1, anchor=anchor.format(100)))
+    write_trace(tmp_path / "abnormal.json", decode_trace(12, seed=2, anchor=anchor.format(4000), slow=8))
+    result = compare(tmp_path / "normal.json", tmp_path / "abnormal.json")
+    assert result.verdict.status == "not_comparable"
+    assert "tokens" in result.verdict.headline
+
+
+def joined(*parts: dict) -> dict:
+    """Put traces one after the other, 5 ms apart, so that no gap looks like a pause."""
+    whole = parts[0]
+    for part in parts[1:]:
+        end = max(event["ts"] + event["dur"] for event in whole["traceEvents"] if event["cat"] == "user_annotation")
+        used = 1 + max(event["args"]["correlation"] for event in whole["traceEvents"] if "args" in event)
+        for event in part["traceEvents"]:
+            event["ts"] += end + 5_000
+            if "args" in event:
+                event["args"]["correlation"] += used
+            whole["traceEvents"].append(event)
+    return whole
+
+
+PREFILL = "execute_context_1(64)_generation_0(0)"
+
+
+def test_the_rarer_phase_is_tested_too(tmp_path: Path) -> None:
+    for side, slow in (("normal", 1), ("abnormal", 4)):
+        seed = len(side)
+        trace = joined(decode_trace(30, seed=seed), decode_trace(15, seed=seed + 1, anchor=PREFILL, slow=slow))
+        write_trace(tmp_path / side / "t.json", trace)
+    result = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert result.verdict.status == "slower"
+    assert result.ranks[0].gate.stratum == "prefill"
+    assert "per prefill cycle" in result.verdict.headline
+    assert result.ranks[0].tests == 2
+
+
+def test_gpu_work_on_one_side_only_is_not_comparable(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path)
+    trace = json.loads((abnormal / "rank0.json").read_text())
+    trace["traceEvents"] = [event for event in trace["traceEvents"] if event["cat"] != "kernel"]
+    write_trace(abnormal / "rank0.json", trace)
+    result = compare(normal, abnormal)
+    assert result.verdict.status == "not_comparable"
+    assert "abnormal side recorded no GPU work" in result.verdict.headline
+
+
+def test_stalls_that_the_median_hides_are_in_the_headline(tmp_path: Path) -> None:
+    parts = [decode_trace(9 if i % 2 == 0 else 1, seed=i, slow=1 if i % 2 == 0 else 30) for i in range(8)]
+    abnormal = write_trace(tmp_path / "abnormal.json", joined(*parts))
+    result = compare(write_trace(tmp_path / "normal.json", decode_trace(40, seed=9)), abnormal)
+    assert "some cycles stall" in result.verdict.headline
+
+
+def test_several_ranks_need_more_cycles_and_say_so(tmp_path: Path) -> None:
+    for side, slow in (("normal", 1), ("abnormal", 3)):
+        for rank in (0, 1):
+            write_trace(tmp_path / side / f"{rank}.json", decode_trace(6, rank=rank, slow=slow, seed=rank + len(side)))
+    result = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert result.verdict.status == "insufficient_data"
+    assert "from 6 cycles a side on" in result.verdict.headline
+
+
+def test_few_cycles_on_one_side_do_not_convict(tmp_path: Path) -> None:
+    result = compare(*write_pair(tmp_path, cycles=4, slow=3))
+    assert result.ranks[0].cycle_time.n_abnormal == 3
+    assert result.verdict.status == "insufficient_data"
+
+
+def test_a_drift_within_the_sides_does_not_convict(tmp_path: Path) -> None:
+    for side, start in (("normal", 1.0), ("abnormal", 1.3)):
+        steps = [decode_trace(1, seed=i, slow=start * 1.02**i, spread=0.001) for i in range(30)]
+        for step in steps:
+            step["traceEvents"][0]["dur"] *= 1.25  # back to back
+        write_trace(tmp_path / f"{side}.json", joined(*steps))
+    result = compare(tmp_path / "normal.json", tmp_path / "abnormal.json")
+    assert result.ranks[0].cycle_time.effective_normal < 3
+    assert result.verdict.status == "insufficient_data"
+
+
+def test_copies_of_a_file_count_once(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path)
+    (normal / "copy.json").write_bytes((normal / "rank0.json").read_bytes())
+    result = compare(normal, abnormal)
+    assert result.ranks[0].cycle_time.n_normal == 11
+    assert any("the same content as" in warning for warning in result.warnings)
+
+
+def test_two_processes_that_claim_one_rank_are_not_guessed_apart(tmp_path: Path) -> None:
+    for side in ("normal", "abnormal"):
+        for i, slow in enumerate((1, 2)):
+            write_trace(tmp_path / side / f"{i}.json", decode_trace(12, slow=slow, seed=i + len(side)))
+    result = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert [rank.role for rank in result.ranks] == ["rank 0 #1", "rank 0 #2"]
+    assert result.verdict.status == "not_comparable"
+    assert "cannot be told" in result.verdict.headline
+
+
+def test_recordings_one_after_the_other_are_one_process(tmp_path: Path) -> None:
+    for side in ("normal", "abnormal"):
+        for i in range(2):
+            trace = decode_trace(8, seed=i + len(side))
+            trace["baseTimeNanoseconds"] += i * 10**9
+            write_trace(tmp_path / side / f"{i}.json", trace)
+    result = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert result.ranks[0].cycle_time.n_normal == 14, "each recording's last cycle has no known end"
+    assert result.verdict.status == "no_difference"
+
+
+def test_ranks_without_a_number_pair_by_gpu(tmp_path: Path) -> None:
+    for side, order in (("normal", (0, 1)), ("abnormal", (1, 0))):
+        for start, gpu in enumerate(order):
+            trace = decode_trace(12, device=gpu, slow=1 + gpu, seed=gpu + len(side), distributedInfo={})
+            for event in trace["traceEvents"]:
+                event["ts"] += start * 100
+                if event["cat"] != "kernel":
+                    event["pid"] = 100 + gpu
+            write_trace(tmp_path / side / f"{start}.json", trace)
+    result = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert [rank.role for rank in result.ranks] == ["GPU 0", "GPU 1"]
+    assert result.verdict.status == "no_difference"
+
+
+def test_what_takes_no_part_is_named(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path)
+    write_trace(
+        normal / "frontend.json", {"traceEvents": [span("serve", "python_function", 1000, 5)], "baseTimeNanoseconds": 0}
+    )
+    write_counters(normal / "late.csv", {"host_cpu_usage": 10})
+    text = (normal / "late.csv").read_text().replace("17908570", "17908590")
+    (normal / "late.csv").write_text(text)
+    warnings = compare(normal, abnormal).warnings
+    assert "normal: frontend.json: no cycle in it; left out" in warnings
+    assert any(w.startswith("normal: no counter sample lies within") for w in warnings)
+
+
+def test_gpu_counters_of_other_gpus_are_not_used_silently(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path, device=3)
+    write_counters(abnormal / "c.csv", {"gpu_usage": 50})
+    warnings = compare(normal, abnormal).warnings
+    assert any("counters of GPU 0, kernels on GPU 3" in warning for warning in warnings)
+
+
+def test_two_samples_of_a_counter_convict_nobody(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path, slow=1.4)
+    write_counters(normal / "c.csv", {"host_cpu_usage": 20}, hz=20, seconds=0.15)
+    write_counters(abnormal / "c.csv", {"host_cpu_usage": 90}, hz=20, seconds=0.15)
+    result = compare(normal, abnormal)
+    assert result.ranks[0].metrics["n_normal"][0] == 2
+    assert result.verdict.causes == ()
+
+
+def test_a_counter_that_falls_is_no_contention(tmp_path: Path) -> None:
+    normal, abnormal = write_pair(tmp_path, slow=1.4)
+    write_counters(normal / "c.csv", {"gpu_usage": 90})
+    write_counters(abnormal / "c.csv", {"gpu_usage": 40})
+    assert compare(normal, abnormal).verdict.causes == ()
 
 
 def test_many_more_kernels_per_cycle_are_not_comparable(tmp_path: Path) -> None:

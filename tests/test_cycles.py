@@ -95,8 +95,30 @@ def test_user_names_the_cycle(tmp_path: Path) -> None:
     assert cycles_of(capture, "^timed").height == 5
     with pytest.raises(TooLittleDataError, match="no span is named"):
         choose(capture, capture, "absent")
-    with pytest.raises(UsageError, match="not a regular expression"):
+    with pytest.raises(UsageError, match="no regular expression"):
         choose(capture, capture, "(")
+
+
+def test_a_name_is_taken_at_its_word(tmp_path: Path) -> None:
+    spans = [("train", 10_000.0 * i, 9_000) for i in range(4)] + [("train_inner", 10_000.0 * i + 100, 500) for i in range(4)]
+    capture = capture_of(tmp_path, [*spans, ("step (1", 50_000, 100), ("step (1", 60_000, 100)])
+    assert cycles_of(capture, "train").height == 4
+    assert cycles_of(capture, "step (1").height == 2
+    assert cycles_of(capture, "(?i)TRAIN$").height == 4
+    assert cycles_of(capture, "train").height == 4
+
+
+def test_of_spans_inside_each_other_the_outermost_counts(tmp_path: Path) -> None:
+    spans = [
+        (name, 10_000.0 * i + at, dur) for i in range(4) for name, at, dur in (("step a", 0, 9_000), ("step b", 10, 80))
+    ]
+    assert cycles_of(capture_of(tmp_path, spans), "^step").height == 4
+
+
+def test_per_cycle_profiles_cannot_be_cut_again(shared_data: Path) -> None:
+    capture = load(shared_data / "sglang-a100/gpu_instability/normal")
+    with pytest.raises(UsageError, match="were cut before"):
+        choose(capture, capture, "x")
 
 
 def test_both_sides_get_the_anchor_that_both_have(tmp_path: Path) -> None:

@@ -73,6 +73,52 @@ def test_without_a_base_relative_times_are_noted(tmp_path: Path) -> None:
     assert "wall clock" in reading.notes[0]
 
 
+def test_many_nested_objects_and_a_nested_event_array_do_not_mislead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = {"metadata": {"traceEvents": [span("wrong", "cpu_op", 1, 1)], "text": '"traceEvents": ['}} | decode_trace(30)
+    for event in trace["traceEvents"]:
+        event["args"] = event.get("args", {}) | {"list": [{"a": i} for i in range(100)]}
+    path = tmp_path / "t.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(trace).encode())
+    monkeypatch.setattr(json_windows, "WINDOW_BYTES", 2_000)
+    events = kineto.read(path).events
+    assert events.height == 300
+    assert "wrong" not in set(events["name"].cast(pl.String))
+
+
+def test_merged_processes_keep_their_gpu_work(tmp_path: Path) -> None:
+    merged = decode_trace(3)
+    for event in decode_trace(3, seed=1)["traceEvents"]:
+        if event["cat"] == "kernel":
+            event["pid"] = 1
+            event["args"]["device"] = 1
+        else:
+            event["pid"] = 200
+        if "args" in event:
+            event["args"]["correlation"] += 500
+        merged["traceEvents"].append(event)
+    kernels = kineto.read(write_trace(tmp_path / "t.json", merged)).events.filter(pl.col("kind") == "kernel")
+    pairs = set(kernels.select("pid", pl.col("device").cast(pl.String)).iter_rows())
+    assert pairs == {(100, "GPU 0"), (200, "GPU 1")}
+
+
+def test_events_with_fields_of_odd_types_are_salvaged(tmp_path: Path) -> None:
+    odd = [
+        span("good", "cpu_op", 1, 2),
+        span("args is a list", "cpu_op", 3, 1) | {"args": [1, 2]},
+        span("cat is a number", "cpu_op", 5, 1) | {"cat": 3},
+        span("pid is a bool", "cpu_op", 7, 1) | {"pid": True},
+        span("stream is a list", "kernel", 9, 1) | {"args": {"stream": [7], "device": 0}},
+        {"ph": None, "name": "no phase"},
+        None,
+        7,
+    ]
+    reading = kineto.read(write_trace(tmp_path / "t.json", odd))
+    assert reading.events.height == 5
+    assert "3 items of its event array are no events; left out" in reading.notes
+
+
 def test_absolute_integer_microseconds_of_old_exporters(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "t.json", [span("a", "Operator", 1623212388426902, 35)])
     events = kineto.read(path).events
@@ -115,7 +161,7 @@ def test_text_in_odd_places_is_survived(tmp_path: Path) -> None:
         (b'{"traceEvents": [{"ph": "X" "name": "a"}]}', "broken JSON near byte"),
         (b'{"traceEvents": [{"ph": "X", "name": "a\x01", "ts": 1}]}', "broken JSON near byte"),
         (b'{"traceEvents": {}}', 'no "traceEvents" array'),
-        (b'{"traceEvents": [1, 2]}', "not one"),
+        (b'{"traceEvents": [], "x": 1, "traceEvents": [{"ph": "X", "name": "a", "ts": 1, "dur": 1}]}', "two"),
         (b'[{"ph": "X", "name": "a", "ts": 1, "dur": 1}] trailing', "goes on after"),
         (b'{"traceEvents": [{"ph": "X", "name": "a", "dur": 1}]}', "without a time"),
         (b'{"traceEvents": [{"ph": "X", "name": "a", "ts": 1, "dur": 1e22}]}', "no clock"),

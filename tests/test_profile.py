@@ -25,8 +25,8 @@ def profile_of(path: Path) -> Profile:
 
 
 nested_calls = st.recursive(
-    st.integers(1, 20).map(lambda own: (own, [])),
-    lambda children: st.tuples(st.integers(1, 20), st.lists(children, max_size=4)),
+    st.integers(0, 20).map(lambda own: (own, [])),
+    lambda children: st.tuples(st.integers(0, 20), st.lists(children, max_size=4)),
     max_leaves=30,
 )
 
@@ -53,7 +53,13 @@ def test_self_time_of_nested_calls(calls: list) -> None:
     table = pl.DataFrame([rows[i] for i in order], schema=["start_ns", "dur_ns", "own"], orient="row").with_columns(
         pid=1, tid=1
     )
-    assert self_time_ns(table).tolist() == table["own"].to_list()
+    found = table.with_columns(found=pl.Series(self_time_ns(table))).group_by("start_ns", "dur_ns").agg(pl.all().sum())
+    assert found["found"].to_list() == found["own"].to_list(), "calls of one span share their time in either way"
+
+
+def test_a_call_of_no_length_hides_nothing() -> None:
+    table = pl.DataFrame({"pid": 1, "tid": 1, "start_ns": [0, 10, 20, 40], "dur_ns": [100, 0, 10, 50]})
+    assert self_time_ns(table).tolist() == [40, 0, 10, 50]
 
 
 def test_self_time_keeps_threads_apart() -> None:

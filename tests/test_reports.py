@@ -122,6 +122,50 @@ def test_csv_has_every_cycle_and_rank(tmp_path: Path) -> None:
 HOSTILE = "</script><img src=x onerror=alert(1)> | pipe `tick` *bold* [link](http://x) @team #1\nnew {color:red}"
 
 
+def test_every_real_trace_that_compares_has_a_report(shared_data: Path) -> None:
+    for path in sorted((shared_data / "traces/kineto").glob("*.json.gz")):
+        cycle = {"vit_bfloat16": "timed region", "resnet_30_iterations_dataloader_stalls": "Optimizer.step#SGD.step"}
+        compared = compare(path, path, cycle=cycle.get(path.name.removesuffix(".json.gz")))
+        assert len(ticket.render(compared)) <= 60_000
+        validated(compared)
+
+
+@pytest.mark.parametrize("target", ["github", "jira"])
+def test_many_ranks_fit_and_the_one_in_the_headline_leads(tmp_path: Path, target: str) -> None:
+    for side in ("normal", "abnormal"):
+        for rank in range(20):
+            slow = 1.5 if (side, rank) == ("abnormal", 17) else 1
+            write_trace(tmp_path / side / f"{rank}.json", decode_trace(14, rank=rank, slow=slow, seed=rank + 50 * len(side)))
+    compared = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert compared.verdict.role == "rank 17"
+    assert "(of 20 ranks: 19 no difference, 1 slower)" in compared.verdict.headline
+    text = ticket.render(compared, target)
+    assert len(text) <= ticket.TARGETS[target].budget
+    headings = [line for line in text.splitlines() if line.lstrip("#h1. ").startswith("rank ")]
+    assert "rank 17" in headings[0]
+    assert "Made by rca" in text
+
+
+def test_functions_without_counter_can_lead_the_overview(tmp_path: Path) -> None:
+    columns = "cycle,pid,beta_pct,function_name,metric_name,device,mu_pct,duration,anchor_name,anchor_dur_us,cycle_start_ts"
+    for side, factor in (("normal", 1), ("abnormal", 3)):
+        lines = [columns]
+        for i in range(12):
+            start = 1763000605515065 + i * 1000
+            lines.append(f"{i},7,10,oncpu,host_cpu_usage,Host,5,{100 + i},a,1000,{start}")
+            lines.append(f"{i},7,5,a sync call without counter,N/A,Host,,{factor * 50 + i},a,1000,{start}")
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "result_perf_data.csv").write_text("\n".join(lines))
+    compared = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert compared.ranks[0].rows_left_out == 1
+    assert "a sync call without counter" in ticket.render(compared)
+
+
+def test_missing_counters_are_not_an_acquittal(tmp_path: Path) -> None:
+    text = ticket.render(compare(*write_pair(tmp_path, slow=1.5)))
+    assert "not judged: no counters were recorded" in text
+
+
 def test_names_from_traces_are_text(tmp_path: Path) -> None:
     normal, abnormal = write_pair(tmp_path, slow=1.5)
     for side in (normal, abnormal):
@@ -165,6 +209,9 @@ def test_short_names_stay_unique(names: list[str]) -> None:
         ("void at::native::k<128, at::native::Op<float>, 4>(int)", "native::k<128, Op…, 4>"),
         ("void (anonymous namespace)::softmax<float>(float*)", "softmax<float>"),
         ("_ZN7cutlass6KernelI4GemmEEvT_", "cutlass::Kernel<Gemm>"),
+        ("_ZN5aiter4normIDF16bLi8EEEvPT_", "aiter::norm<bf16, 8>"),
+        ("_ZN3abc3defIQQQ", "abc::def"),
+        ("_ZT_M", "_ZT_M"),
         ("/opt/lib/sglang/scheduler.py(12): run_batch", "scheduler.py(12): run_batch"),
         ("a" * 100, "a" * 43 + "…" + "a" * 16),
     ],

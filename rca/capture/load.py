@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +47,20 @@ def load(path: Path, progress: Progress = no_progress) -> Capture:
     done = 0
     files: list[SourceFile] = []
     readings: list[Reading] = []
-    for index, item in enumerate(found):
+    for item in found:
         progress(item.relative, done, total)
+        done += item.size
+        digest = _sha256(item.path)
+        if twin := next((file.path for file in files if file.sha256 == digest), None):
+            notes.append(f"{item.relative}: the same content as {twin}; skipped")
+            continue
         reading: Reading = item.reader.read(item.path)  # type: ignore[attr-defined]
         name: str = item.reader.NAME  # type: ignore[attr-defined]
-        files.append(SourceFile(item.relative, name, item.size, _sha256(item.path)))
-        events = reading.events.with_columns(file=pl.lit(index, pl.Int32))
-        readings.append(Reading(events, reading.counters, reading.cycle_rows, reading.meta))
+        index = pl.lit(len(files), pl.Int32).alias("file")
+        files.append(SourceFile(item.relative, name, item.size, digest))
+        events, rows = (table.with_columns(index) for table in (reading.events, reading.cycle_rows))
+        readings.append(Reading(events, reading.counters, rows, reading.meta))
         notes += [f"{item.relative}: {note}" for note in reading.notes]
-        done += item.size
     progress("", total, total)
     return Capture(
         path=path,
@@ -71,9 +77,12 @@ def load(path: Path, progress: Progress = no_progress) -> Capture:
 
 def _find(path: Path) -> tuple[list[_Found], list[str]]:
     """Return the files that a reader claims, and notes on those that none does."""
-    if not path.exists():
-        raise InputError(path, "does not exist")
-    candidates = [path] if path.is_file() else _walk(path)
+    try:
+        candidates = [path] if not stat.S_ISDIR(path.stat().st_mode) else _walk(path)
+    except FileNotFoundError:
+        raise InputError(path, "does not exist") from None
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror or error}") from None
     if not candidates:
         raise InputError(path, "is an empty folder", "give a folder with traces, per-cycle profiles or counters")
     found: list[_Found] = []

@@ -31,6 +31,9 @@ KIND = pl.Enum(KINDS)
 HOST = "Host"
 """Device of everything that happens on the CPU; GPUs are ``GPU <index>``, single cores ``CPU <index>``."""
 
+NO_METRIC = "N/A"
+"""Metric of a function to which no counter belongs."""
+
 UNKNOWN_RANK = -1
 """Rank of a process whose trace does not state one."""
 
@@ -76,6 +79,7 @@ CYCLE_ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
     "anchor": pl.Categorical,
     "cycle_us": pl.Float64,
     "cycle_start_ns": pl.Int64,
+    "file": pl.Int32,
 }
 """One row per (cycle, function, device, metric); β is repeated for each metric of a function, ``metric`` is ``N/A`` and
 ``mu_pct`` null where no counter belongs to the function."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import polars as pl
 
-from rca.capture.readers.cycle_profile import NO_METRIC
-from rca.comparison.gate import like_with_like
-from rca.comparison.model import RankComparison
+from rca.capture.tables import NO_METRIC
+from rca.comparison.gate import Stratum, strata
+from rca.comparison.model import ALPHA, QUANTILES, Calibration, CycleTime, RankComparison
 from rca.comparison.reference import reference_rows
-from rca.comparison.robust import calibrate, cycle_time, function_shifts, metric_shifts
+from rca.comparison.robust import calibrate, cycle_time, function_shifts, is_called, metric_shifts
 from rca.profile import Profile
+from rca.stats.robust import values_needed
 
 _FUNCTION_COLUMNS = {
     "normal_us": "time_normal_us",
@@ -25,10 +29,17 @@ _METRIC_COLUMNS = {"cliffs_delta": "metric_cliffs_delta", "p": "p_metric", "q": 
 
 
 def compare_ranks(normal: Profile, abnormal: Profile) -> RankComparison:
-    """Compare one rank's profiles: first whether they are alike, then how long they take, then function by function."""
-    strata = like_with_like(normal, abnormal)
-    cycles = (strata.normal, strata.abnormal)
-    durations = [own["duration_us"].to_numpy() for own in cycles]
+    """Compare one rank's profiles: first whether they are alike, then how long they take, then function by function.
+
+    Every phase that both sides have is tested. What is compared in depth is the phase that differs most clearly or, where
+    none does, the one with most cycles.
+    """
+    tested = [_tested(stratum) for stratum in strata(normal, abnormal)]
+    alike = [t for t in tested if t.stratum.gate.ok]
+    judged = [t for t in alike if min(t.time.n_normal, t.time.n_abnormal) >= values_needed(ALPHA)]
+    called = [t for t in judged if is_called(t.time, t.calibration, len(judged))]
+    chosen = min(called, key=lambda t: t.time.p_value or 0.0, default=None) or (judged or alike or tested)[0]
+    cycles = (chosen.stratum.normal, chosen.stratum.abnormal)
     functions = function_shifts(normal, abnormal, cycles)
     metrics = metric_shifts(normal, abnormal, cycles)
     sides = [_rows_of(profile, own) for profile, own in zip((normal, abnormal), cycles, strict=True)]
@@ -43,16 +54,30 @@ def compare_ranks(normal: Profile, abnormal: Profile) -> RankComparison:
         normal=normal.rank,
         abnormal=abnormal.rank,
         compared=_compared(*cycles),
-        gate=strata.gate,
-        cycle_time=cycle_time(durations[0], durations[1], strata.gate.ok),
-        calibration=calibrate(durations[0], len(durations[1])),
+        gate=chosen.stratum.gate,
+        cycle_time=chosen.time,
+        tests=max(len(judged), 1),
+        distribution=_distribution(*cycles),
+        calibration=chosen.calibration,
         any_difference_p=functions.any_difference_p,
-        phases=_phases(normal, abnormal),
+        phases=_phases(normal, abnormal, tested),
         functions=functions.table,
         metrics=metrics,
         rows=_with_robust(reference_rows(*sides), functions.table, metrics),
         rows_left_out=left_out,
     )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    stratum: Stratum
+    time: CycleTime
+    calibration: Calibration
+
+
+def _tested(stratum: Stratum) -> _Tested:
+    normal, abnormal = (side["duration_us"].to_numpy() for side in (stratum.normal, stratum.abnormal))
+    return _Tested(stratum, cycle_time(normal, abnormal, stratum.gate.ok), calibrate(normal, len(abnormal)))
 
 
 def _rows_of(profile: Profile, cycles: pl.DataFrame) -> pl.DataFrame:
@@ -80,11 +105,31 @@ def _compared(normal: pl.DataFrame, abnormal: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _phases(normal: Profile, abnormal: Profile) -> pl.DataFrame:
+def _distribution(normal: pl.DataFrame, abnormal: pl.DataFrame) -> pl.DataFrame:
+    sides = [side["duration_us"].to_numpy() for side in (normal, abnormal)]
+    columns = {
+        name: [float("nan")] * (len(QUANTILES) + 1) if len(values) == 0 else [*np.quantile(values, QUANTILES), values.mean()]
+        for name, values in zip(("normal_us", "abnormal_us"), sides, strict=True)
+    }
+    return pl.DataFrame({"quantile": [*QUANTILES, None], **columns}, schema_overrides={"quantile": pl.Float64})
+
+
+def _phases(normal: Profile, abnormal: Profile, tested: list[_Tested]) -> pl.DataFrame:
     sides = [
         p.rank.cycles.filter(pl.col("complete"))
         .group_by("phase")
         .agg(pl.len().alias(f"n_{side}"), pl.col("duration_us").median().alias(f"{side}_us"))
         for side, p in (("normal", normal), ("abnormal", abnormal))
     ]
-    return sides[0].join(sides[1], on="phase", how="full", coalesce=True).sort("phase")
+    effects = [
+        (t.stratum.gate.stratum.split(",")[0], t.time.ratio.estimate, t.time.ratio.low, t.time.ratio.high, t.time.p_value)
+        for t in tested
+        if t.time.ratio
+    ]
+    columns = {"phase": pl.String, "ratio": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p_value": pl.Float64}
+    return (
+        sides[0]
+        .join(sides[1], on="phase", how="full", coalesce=True)
+        .join(pl.DataFrame(effects, schema=columns, orient="row"), on="phase", how="left")
+        .sort("phase")
+    )

@@ -4,116 +4,148 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from rca.comparison.model import Gate
 from rca.profile import Profile
 
-MAX_WORK_RATIO = 2.0
+MAX_OPERATIONS_RATIO = 2.0
 """Kernels (or host calls) per cycle may differ this much; beyond it the cycles are not the same kind of thing."""
 
-MAX_BATCH_RATIO = 1.1
-"""Median batches that differ more are matched by batch size."""
+MAX_WORK_RATIO = 1.05
+"""Mean or median batches (tokens, for prefill) that differ more are matched by size: a step of more work takes longer."""
 
 MIN_PHASE_CYCLES = 2
-MIN_BATCH_CYCLES = 5
+MIN_MATCHED_CYCLES = 5
 MIX_TOLERANCE = 0.10
 
 
 @dataclass(frozen=True)
-class Strata:
-    """The cycles of both sides that are alike, in time order."""
+class Stratum:
+    """Cycles of both sides that may be alike, in time order, and whether they are."""
 
     normal: pl.DataFrame
     abnormal: pl.DataFrame
     gate: Gate
 
 
-def like_with_like(normal: Profile, abnormal: Profile) -> Strata:
-    """Choose the cycles to compare, and say whether they may be compared at all.
+def strata(normal: Profile, abnormal: Profile) -> list[Stratum]:
+    """Return one stratum per phase that both sides have, the one with most cycles first.
 
-    Of the phases that both sides have, the one with the most cycles is taken. Where its batch sizes differ, only cycles
-    of the batch size that both sides share most are. Where nothing is alike, all cycles are returned with the reasons,
-    so that what does not depend on the cycle can still be shown.
+    Where the work of a phase differs (batch, or tokens where a prompt is computed), only cycles of the size that both
+    sides share most are in its stratum. Where no phase is shared, all cycles are returned with the reasons, so that what
+    does not depend on the cycle can still be shown.
     """
-    all_normal, all_abnormal = (p.rank.cycles.filter(pl.col("complete")) for p in (normal, abnormal))
-    reasons: list[str] = []
-    notes: list[str] = []
+    one, two = (p.rank.cycles.filter(pl.col("complete")) for p in (normal, abnormal))
+    general = _reasons_for_all(normal, abnormal)
+    shared = _shared_values(one, two, "phase", min(MIN_PHASE_CYCLES, one.height, two.height))
+    mixes = f"normal {_mix(one)}, abnormal {_mix(two)}"
+    if not shared:
+        return [_stratum(normal, abnormal, one, two, "all", [*general, f"no phase is on both sides: {mixes}"], [])]
+    notes = [f"the phase mix differs ({mixes}); phases are compared one by one"] if _mix_differs(one, two) else []
+    found = []
+    for phase in shared:
+        in_phase = pl.col("phase") == phase
+        found.append(_matched(normal, abnormal, one.filter(in_phase), two.filter(in_phase), str(phase), general, notes))
+    return found
+
+
+def _reasons_for_all(normal: Profile, abnormal: Profile) -> list[str]:
+    reasons = []
     if normal.rank.anchor != abnormal.rank.anchor:
         reasons.append(
             f"the sides are cut by different anchors: normal by {normal.rank.anchor}, abnormal by {abnormal.rank.anchor}; "
             "one cycle of each is not the same work"
         )
-    phase = _common_phase(all_normal, all_abnormal)
-    if phase is None:
-        reasons.append(f"no phase is on both sides: normal {_mix(all_normal)}, abnormal {_mix(all_abnormal)}")
-        chosen = all_normal, all_abnormal
-    else:
-        in_phase = pl.col("phase") == phase
-        chosen = all_normal.filter(in_phase), all_abnormal.filter(in_phase)
-        if _mix_differs(all_normal, all_abnormal):
-            notes.append(f"the phase mix differs (normal {_mix(all_normal)}, abnormal {_mix(all_abnormal)})")
-    chosen, label = _match_batch(*chosen, phase or "all", reasons, notes)
-    facts = _work_per_cycle(normal, abnormal, *chosen)
-    per_normal, per_abnormal = facts["normal_per_cycle"], facts["abnormal_per_cycle"]
-    if isinstance(per_normal, float) and isinstance(per_abnormal, float) and min(per_normal, per_abnormal) > 0:
-        ratio = max(per_normal / per_abnormal, per_abnormal / per_normal)
-        if ratio > MAX_WORK_RATIO:
+    if normal.rank.ambiguous or abnormal.rank.ambiguous:
+        role = normal.rank.role.split(" #")[0]
+        reasons.append(f"several processes of one side are {role}: which is which on the other side cannot be told")
+    return reasons
+
+
+def _matched(
+    normal: Profile,
+    abnormal: Profile,
+    one: pl.DataFrame,
+    two: pl.DataFrame,
+    phase: str,
+    general: list[str],
+    notes: list[str],
+) -> Stratum:
+    """Match the work of one phase; a phase whose work cannot be matched comes with the reason."""
+    reasons, notes, label = list(general), list(notes), phase
+    for work in ("tokens", "batch") if phase in ("prefill", "mixed") else ("batch",):
+        if not _work_differs(one[work], two[work]):
+            continue
+        medians = [float(np.median(side[work].drop_nulls().to_numpy())) for side in (one, two)]
+        typical = f"median {medians[0]:,g} and {medians[1]:,g} {_UNIT[work]} a cycle"
+        shared = _shared_values(one, two, work, MIN_MATCHED_CYCLES)
+        if not shared:
             reasons.append(
-                f"a normal cycle holds {per_normal:,.0f} {facts['counted']}, an abnormal one {per_abnormal:,.0f}: "
-                "not the same kind of cycle"
+                f"{phase} cycles do different work ({typical}), and no size has {MIN_MATCHED_CYCLES} cycles on both sides"
             )
-    gate = Gate(not reasons, tuple(reasons), tuple(notes), label, facts)
-    return Strata(*chosen, gate)
+            break
+        one, two = (side.filter(pl.col(work) == shared[0]) for side in (one, two))
+        notes.append(f"the work of {phase} cycles differs ({typical}): only those of {shared[0]} {_UNIT[work]} are compared")
+        label += f", {shared[0]} {_UNIT[work]}"
+    return _stratum(normal, abnormal, one, two, label, reasons, notes)
 
 
-def _common_phase(normal: pl.DataFrame, abnormal: pl.DataFrame) -> str | None:
-    counts = normal["phase"].value_counts().join(abnormal["phase"].value_counts(), on="phase", suffix="_2")
-    fewest = pl.min_horizontal("count", "count_2")
-    wanted = min(MIN_PHASE_CYCLES, normal.height, abnormal.height)
-    best = counts.filter(fewest >= wanted).sort(fewest, "phase", descending=[True, False])
-    return str(best["phase"][0]) if best.height else None
+_UNIT = {"batch": "requests", "tokens": "tokens"}
 
 
-def _match_batch(
-    normal: pl.DataFrame, abnormal: pl.DataFrame, label: str, reasons: list[str], notes: list[str]
-) -> tuple[tuple[pl.DataFrame, pl.DataFrame], str]:
-    medians = [side["batch"].median() for side in (normal, abnormal)]
-    one, two = (float(m) if isinstance(m, (int, float)) else None for m in medians)
-    if not one or not two or max(one / two, two / one) <= MAX_BATCH_RATIO:
-        return (normal, abnormal), label
-    counts = normal["batch"].value_counts().join(abnormal["batch"].value_counts(), on="batch", suffix="_2")
-    fewest = pl.min_horizontal("count", "count_2")
-    shared = counts.filter(fewest >= MIN_BATCH_CYCLES).sort(fewest, "batch", descending=[True, False])
-    if shared.height == 0:
-        reasons.append(
-            f"the batches differ (median {one:g} requests per normal cycle, {two:g} per abnormal one) and no batch size "
-            f"has {MIN_BATCH_CYCLES} cycles on both sides"
-        )
-        return (normal, abnormal), label
-    batch = shared["batch"][0]
-    notes.append(f"the batches differ (median {one:g} and {two:g}): only cycles of batch {batch} are compared")
-    alike = tuple(side.filter(pl.col("batch") == batch) for side in (normal, abnormal))
-    return (alike[0], alike[1]), f"{label}, batch {batch}"
-
-
-def _work_per_cycle(
-    normal: Profile, abnormal: Profile, normal_cycles: pl.DataFrame, abnormal_cycles: pl.DataFrame
-) -> dict[str, float | str | None]:
-    """Return the median number of kernels per cycle, or of host calls where neither side has GPU work."""
-    on_gpu = any(p.rows["device"].str.starts_with("GPU").any() for p in (normal, abnormal))
-    return {
-        "counted": "GPU operations" if on_gpu else "host calls",
-        "normal_per_cycle": _count_per_cycle(normal, normal_cycles, on_gpu),
-        "abnormal_per_cycle": _count_per_cycle(abnormal, abnormal_cycles, on_gpu),
+def _stratum(
+    normal: Profile,
+    abnormal: Profile,
+    one: pl.DataFrame,
+    two: pl.DataFrame,
+    label: str,
+    reasons: list[str],
+    notes: list[str],
+) -> Stratum:
+    on_gpu = [profile.rows["device"].str.starts_with("GPU").any() for profile in (normal, abnormal)]
+    counted = "GPU operations" if any(on_gpu) else "host calls"
+    per_normal, per_abnormal = (
+        _count_per_cycle(profile, cycles, any(on_gpu)) for profile, cycles in ((normal, one), (abnormal, two))
+    )
+    if any(on_gpu) and not all(on_gpu):
+        missing = "abnormal" if on_gpu[0] else "normal"
+        reasons = [*reasons, f"the {missing} side recorded no GPU work, the other did: the profiler saw only one of them"]
+    elif per_normal and per_abnormal and max(per_normal / per_abnormal, per_abnormal / per_normal) > MAX_OPERATIONS_RATIO:
+        numbers = f"a normal cycle holds {per_normal:,.0f} {counted}, an abnormal one {per_abnormal:,.0f}"
+        reasons = [*reasons, f"{numbers}: not the same kind of cycle"]
+    facts: dict[str, float | str | None] = {
+        "counted": counted,
+        "normal_per_cycle": per_normal,
+        "abnormal_per_cycle": per_abnormal,
     }
+    return Stratum(one, two, Gate(not reasons, tuple(reasons), tuple(notes), label, facts))
+
+
+def _shared_values(one: pl.DataFrame, two: pl.DataFrame, column: str, at_least: int) -> list[str | int]:
+    """Return the values of a column that both sides have often enough, the most frequent first."""
+    counts = one[column].drop_nulls().value_counts().join(two[column].drop_nulls().value_counts(), on=column, suffix="_2")
+    fewest = pl.min_horizontal("count", "count_2")
+    return counts.filter(fewest >= max(at_least, 1)).sort(fewest, column, descending=[True, False])[column].to_list()
+
+
+def _work_differs(one: pl.Series, two: pl.Series) -> bool:
+    known = [side.drop_nulls().to_numpy() for side in (one, two)]
+    if any(len(side) == 0 for side in known):
+        return False
+    typical = [(float(np.mean(side)), float(np.median(side))) for side in known]
+    return any(max(a, b) > MAX_WORK_RATIO * min(a, b) for a, b in zip(*typical, strict=True))
 
 
 def _count_per_cycle(profile: Profile, cycles: pl.DataFrame, on_gpu: bool) -> float | None:
+    """Return the median number of kernels per cycle, or of host calls where neither side has GPU work."""
     own = profile.rows.filter(pl.col("device").str.starts_with("GPU")) if on_gpu else profile.rows
-    own = own.filter(pl.col("cycle").is_in(cycles["cycle"].to_list())).unique(["cycle", "function", "device"])
-    median = own.group_by("cycle").agg(pl.col("count").sum())["count"].median()
-    return float(median) if isinstance(median, (int, float)) else None
+    counts = own.unique(["cycle", "function", "device"]).group_by("cycle").agg(pl.col("count").sum())
+    if own["count"].null_count() == own.height or cycles.height == 0:
+        return None
+    per_cycle = cycles.select("cycle").join(counts, on="cycle", how="left")["count"].fill_null(0)
+    return float(np.median(per_cycle.to_numpy()))
 
 
 def _shares(cycles: pl.DataFrame) -> dict[str, float]:

@@ -12,6 +12,8 @@ from rca.stats.robust import Shift
 ALPHA = 0.01
 """Level of the test on cycle time: on captures that do not differ, about one comparison in a hundred says they do."""
 
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
 MIN_EFFECT = 0.01
 """A cycle-time change below 1 % is reported but never called a difference."""
 
@@ -36,10 +38,10 @@ class CycleTime:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The same test on halves of the normal side, where nothing differs.
+    """The same test (p and smallest effect) on halves of the normal side, where nothing differs.
 
-    ``false_alarm`` is the share of ``splits`` that were called different; ``noise_floor`` the change that 95 % of them
-    stay below, scaled to the number of cycles compared. None where the normal side is too short to split.
+    ``false_alarm`` is the share of ``splits`` that pass it, None where halves are too short to ever pass; ``noise_floor``
+    the change that 95 % of them stay below, scaled to the number of cycles compared, None where there is nothing to split.
     """
 
     splits: int
@@ -66,12 +68,14 @@ class RankComparison:
         role: what pairs the two: rank, GPU or place.
         normal: the rank and all its cycles on the normal side.
         abnormal: the same on the abnormal side.
-        compared: cycles of each side that take part, in time order: ``side, cycle, start_ns, duration_us, phase, batch``.
+        compared: cycles of each side that take part, in time order, with ``side`` and columns of `CYCLES`.
         gate: whether and over which cycles the two can be compared.
         cycle_time: the headline numbers.
+        tests: phases that were tested; the level of each test is divided by their number.
+        distribution: cycle times at `QUANTILES` and, in the last row, their mean: ``quantile, normal_us, abnormal_us``.
         calibration: how often and how far the same test errs on the normal side alone.
         any_difference_p: p of "no function's time per cycle differs", over all functions at once.
-        phases: cycle time of each phase: ``phase, n_normal, n_abnormal, normal_us, abnormal_us``.
+        phases: cycle time of each phase: ``phase, n_normal, normal_us, n_abnormal, abnormal_us, ratio, low, high, p_value``.
         functions: one row per (function, device) with time per cycle on both sides and its robust shift.
         metrics: one row per (metric, device), likewise.
         rows: one row per (function, metric, device): the reference columns, then the robust ones.
@@ -84,6 +88,8 @@ class RankComparison:
     compared: pl.DataFrame
     gate: Gate
     cycle_time: CycleTime
+    tests: int
+    distribution: pl.DataFrame
     calibration: Calibration
     any_difference_p: float | None
     phases: pl.DataFrame

@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rca.capture.readers.cycle_profile import NO_METRIC
-from rca.capture.tables import HOST
+from rca.capture.tables import HOST, NO_METRIC
 from rca.comparison.model import ALPHA, MIN_EFFECT, Calibration, CycleTime
 from rca.profile import Profile
 from rca.profile.counters_join import series_for
@@ -23,13 +22,11 @@ from rca.stats.robust import (
     effective_n,
     hodges_lehmann,
     ratio,
+    smallest_p,
     two_sample_test,
 )
 
 Floats = NDArray[np.float64]
-
-_NEW_TICK_NS = 50_000_000
-"""Samples of one counter closer than this are one tick of the sampler on several devices."""
 
 
 def cycle_time(normal: Floats, abnormal: Floats, comparable: bool) -> CycleTime:
@@ -54,20 +51,20 @@ def is_different(p_value: float, effect: float) -> bool:
     return p_value < ALPHA and abs(effect - 1) >= MIN_EFFECT
 
 
-def is_called(time: CycleTime, calibration: Calibration, n_ranks: int = 1) -> bool:
+def is_called(time: CycleTime, calibration: Calibration, tests: int = 1) -> bool:
     """Decide a comparison: different by test and effect, interval clear of 1, and outside the measured noise floor.
 
     Args:
         time: both sides' cycle times.
         calibration: of the normal side.
-        n_ranks: how many ranks are tested at once; the level is divided by it (Bonferroni).
+        tests: how many ranks and phases are tested at once; the level is divided by it (Bonferroni).
     """
     if time.ratio is None or time.p_value is None:
         return False
     effect = time.ratio.estimate
     floor = calibration.noise_floor
     return (
-        is_different(min(time.p_value * n_ranks, 1.0), effect)
+        is_different(min(time.p_value * tests, 1.0), effect)
         and not time.ratio.low <= 1 <= time.ratio.high
         and (floor is None or abs(math.log(effect)) > math.log1p(floor))
     )
@@ -81,16 +78,17 @@ def calibrate(normal: Floats, n_abnormal: int) -> Calibration:
         return Calibration(0, None, None)
     rho = dependence(normal)
     worth = effective_n(half, rho), effective_n(n - half, rho)
-    effects, alarms = [], []
+    effects, passed = [], []
     for start in range(half):
-        turned = np.roll(normal, -start)
+        turned = np.roll(np.log(normal), -start)
         one, two = turned[:half], turned[half:]
-        effect = float(np.exp(hodges_lehmann(np.log(one), np.log(two))))
-        effects.append(abs(np.log(effect)))
-        alarms.append(is_different(float(two_sample_test(np.log(one), np.log(two), *worth).p[0]), effect))
+        effect = hodges_lehmann(one, two)
+        effects.append(abs(effect))
+        passed.append(is_different(float(two_sample_test(one, two, *worth).p[0]), math.exp(effect)))
     scale = np.sqrt((1 / n + 1 / n_abnormal) / (1 / half + 1 / (n - half)))
     floor = float(np.expm1(np.quantile(effects, 0.95) * scale))
-    return Calibration(half, float(np.mean(alarms)), floor)
+    reachable = smallest_p(half, n - half) < ALPHA
+    return Calibration(half, float(np.mean(passed)) if reachable else None, floor)
 
 
 @dataclass(frozen=True)
@@ -158,6 +156,7 @@ def metric_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame
         n_x, n_y = min(effective_n(len(x), rho), most_x), min(effective_n(len(y), rho), most_y)
         shift, low, high = (float(v[0]) for v in column_shifts(x[:, None], y[:, None], rho))
         test = two_sample_test(x, y, n_x, n_y)
+        separation = _separation(x, y)
         rows.append(
             (
                 *key,
@@ -172,6 +171,7 @@ def metric_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame
                 high,
                 float(test.delta[0]),
                 float(test.p[0]),
+                separation,
             )
         )
     columns = [
@@ -188,12 +188,20 @@ def metric_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame
         "shift_high",
         "cliffs_delta",
         "p",
+        "separation",
     ]
-    types = [pl.String] * 2 + [pl.Float64] * 2 + [pl.Int64] * 2 + [pl.Float64] * 7
+    types = [pl.String] * 2 + [pl.Float64] * 2 + [pl.Int64] * 2 + [pl.Float64] * 8
     table = pl.DataFrame(rows, schema=dict(zip(columns, types, strict=True)), orient="row")
     return table.with_columns(q=pl.Series(benjamini_hochberg(table["p"].to_numpy()), dtype=pl.Float64)).sort(
         "q", pl.col("cliffs_delta").abs(), "metric", "device", descending=[False, True, False, False]
     )
+
+
+def _separation(x: Floats, y: Floats) -> float:
+    """Return the gap between the sides in units of the larger side's range: 0 where they overlap."""
+    gap = max(float(y.min() - x.max()), float(x.min() - y.max()), 0.0)
+    widest = max(float(np.ptp(x)), float(np.ptp(y)))
+    return gap / widest if widest > 0 else (math.inf if gap > 0 else 0.0)
 
 
 def _time_per_cycle(profile: Profile, cycles: pl.DataFrame) -> pl.DataFrame:
@@ -231,12 +239,17 @@ Values = dict[tuple[str, str], tuple[Floats, float]]
 
 def _counter_values(profile: Profile) -> Values:
     gpus = {d for d in profile.rows["device"].unique() if d.startswith("GPU")}
-    names = profile.counters.select(pl.col("metric", "device").cast(pl.String), "pid").unique()
+    place = (
+        pl.when(pl.col("device").str.starts_with("CPU "))
+        .then(pl.lit(HOST))
+        .otherwise(pl.col("device").cast(pl.String))
+        .alias("device")
+    )
+    names = profile.counters.select(pl.col("metric", "device").cast(pl.String), "pid").with_columns(place).unique()
     values: Values = {}
-    for metric, device, pid in names.iter_rows():
-        if (pid is not None and pid != profile.rank.pid) or (device.startswith("GPU") and gpus and device not in gpus):
+    for metric, place, pid in names.sort("metric", "device", "pid").iter_rows():
+        if (pid is not None and pid != profile.rank.pid) or (place.startswith("GPU") and gpus and place not in gpus):
             continue
-        place = HOST if device.startswith("CPU ") else device
         series = series_for(profile.counters, metric, place, profile.rank.pid)
         if series is not None and len(series.value) > 1:
             values[metric, place] = (series.value, float(len(series.value)))
@@ -259,9 +272,14 @@ def _mu_values(profile: Profile, cycles: pl.DataFrame) -> Values:
 
 
 def _ticks(profile: Profile) -> dict[str, int]:
-    """Return how often each metric was sampled while the cycles ran."""
+    """Return how often each metric was sampled while the cycles ran.
+
+    A file that does not say which device a sample is of has those of all devices within a moment: samples much closer
+    than the sampler's own period are one tick. The period is the 95th percentile of the gaps, which holds for up to 16
+    devices.
+    """
     ordered = profile.counters.sort("ts_ns").select(
-        pl.col("metric").cast(pl.String),
-        tick=(pl.col("ts_ns").diff().over("metric").fill_null(_NEW_TICK_NS + 1) > _NEW_TICK_NS),
+        pl.col("metric").cast(pl.String), gap=pl.col("ts_ns").diff().over("metric").cast(pl.Float64)
     )
-    return dict(ordered.group_by("metric").agg(pl.col("tick").sum().cast(pl.Int64)).iter_rows())
+    ticks = ordered.group_by("metric").agg((pl.col("gap") > pl.col("gap").quantile(0.95, "higher") / 4).sum() + 1)
+    return {metric: int(count) for metric, count in ticks.iter_rows()}

@@ -81,20 +81,36 @@ IDLE_MARKS = re.compile(r"^scheduler\.idle$")
 """Spans that an engine writes while it has nothing to do."""
 
 
-def user_anchor(text: str) -> Anchor:
-    """Return the anchor that ``--cycle`` asks for: the exact name of a span, or a regular expression that finds it."""
+def user_anchor(text: str, *captures: Capture) -> Anchor:
+    """Return the anchor that ``--cycle`` asks for: the spans of that very name, else those that the expression finds."""
+    named = any((_candidates(capture)["name"].cast(pl.String) == text).any() for capture in captures)
     try:
-        return Anchor(text, re.compile(rf"^(?:{re.escape(text)})$|{text}"), _plain)
+        return Anchor(text, re.compile(rf"^{re.escape(text)}$" if named else text), _plain)
     except re.error as error:
-        raise UsageError(f"--cycle {text!r} is not a regular expression: {error}") from None
+        raise UsageError(f"--cycle {text!r} names no span and is no regular expression: {error}") from None
 
 
 def anchor_spans(capture: Capture, anchor: Anchor) -> pl.DataFrame:
-    """Return the host spans that ``anchor`` matches, sorted by start."""
-    host = capture.events.filter(pl.col("kind").is_in(["annotation", "op", "python"]))
+    """Return the host spans that ``anchor`` matches, sorted by start.
+
+    Of spans inside each other only the outermost counts, and of several threads of a process only the one that spends
+    most time in them: a cycle has one beginning.
+    """
+    host = _candidates(capture)
     names = host["name"].unique().cast(pl.String)
     wanted = [name for name in names if anchor.pattern.search(name)]
-    return host.filter(pl.col("name").cast(pl.String).is_in(wanted)).sort("start_ns")
+    thread = ["file", "rank", "pid", "tid"]
+    end = pl.col("start_ns") + pl.col("dur_ns")
+    spans = host.filter(pl.col("name").cast(pl.String).is_in(wanted)).sort("start_ns", "dur_ns", descending=[False, True])
+    inside = pl.col("start_ns") < end.cum_max().shift(1).over(thread).fill_null(pl.col("start_ns"))
+    outermost = spans.filter(~inside)
+    busy = outermost.group_by(thread).agg(pl.col("dur_ns").sum()).sort("dur_ns", "tid", descending=[True, False])
+    main = busy.unique(thread[:3], keep="first", maintain_order=True).select(thread)
+    return outermost.join(main, on=thread, how="semi").sort("start_ns")
+
+
+def _candidates(capture: Capture) -> pl.DataFrame:
+    return capture.events.filter(pl.col("kind").is_in(["annotation", "op", "python"]))
 
 
 def choose(normal: Capture, abnormal: Capture, cycle: str | None = None) -> dict[str, Anchor]:
@@ -105,11 +121,14 @@ def choose(normal: Capture, abnormal: Capture, cycle: str | None = None) -> dict
 
     Raises:
         TooLittleDataError: a side has events but no anchor is found in them.
+        UsageError: ``cycle`` is no regular expression, or there is nothing that it could cut.
     """
     sides = {
         side: capture for side, capture in (("normal", normal), ("abnormal", abnormal)) if capture.cycle_rows.height == 0
     }
-    candidates = (user_anchor(cycle),) if cycle else GRAMMAR
+    if cycle and not sides:
+        raise UsageError("--cycle cuts traces; these per-cycle profiles were cut before")
+    candidates = (user_anchor(cycle, *sides.values()),) if cycle else GRAMMAR
     present = {
         side: [anchor for anchor in candidates if anchor_spans(capture, anchor).height] for side, capture in sides.items()
     }

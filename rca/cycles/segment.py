@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -45,6 +45,10 @@ class Rank:
     cycles: pl.DataFrame
     coverage: float | None
     """Share of the time from the first to the last event of the process that lies in complete cycles."""
+    files: tuple[int, ...]
+    """Indices of the capture's files that hold it."""
+    ambiguous: bool = False
+    """Other processes of the capture have the same role: which one is which on the other side is anyone's guess."""
 
 
 def cut(capture: Capture, anchor: Anchor | None) -> list[Rank]:
@@ -58,17 +62,23 @@ def cut(capture: Capture, anchor: Anchor | None) -> list[Rank]:
         One `Rank` per process, sorted by role.
     """
     ranks = _from_rows(capture) if anchor is None else _from_events(capture, anchor)
-    return sorted(ranks, key=lambda rank: (rank.role, rank.pid))
+    return sorted(_told_apart(ranks), key=lambda rank: (rank.role, rank.pid))
 
 
 def _from_rows(capture: Capture) -> list[Rank]:
+    """Take the cycles as they are. Several files are several kinds of cycles (prefill, decode, layer), told by name."""
     rows = capture.cycle_rows
+    several = rows["file"].n_unique() > 1
     ranks = []
-    for (pid,), own in sorted(rows.group_by("pid")):
+    for (file, pid), own in sorted(rows.group_by("file", "pid")):
         gpus = sorted(d for d in own["device"].cast(pl.String).unique() if d.startswith("GPU"))
         cycles = (
             own.group_by("cycle")
-            .agg(pl.col("cycle_start_ns").first().alias("start_ns"), pl.col("cycle_us").first().alias("duration_us"))
+            .agg(
+                pl.col("cycle_start_ns").first().alias("start_ns"),
+                pl.col("cycle_us").first().alias("duration_us"),
+                pl.col("file").first(),
+            )
             .sort("cycle")
             .with_columns(
                 end_ns=pl.col("start_ns") + (pl.col("duration_us") * 1000).cast(pl.Int64),
@@ -78,34 +88,55 @@ def _from_rows(capture: Capture) -> list[Rank]:
                 note=pl.lit(""),
                 batch=None,
                 tokens=None,
-                file=None,
             )
         )
         anchors = sorted(own["anchor"].cast(pl.String).unique())
-        role = " + ".join(gpus) or HOST
-        ranks.append(Rank(role, int(pid), " / ".join(anchors), _typed(cycles), None))
-    return _told_apart(ranks)
+        role = (" + ".join(gpus) or HOST) + (f" ({capture.files[int(file)].path})" if several else "")
+        ranks.append(Rank(role, int(pid), " / ".join(anchors), _typed(cycles), None, (int(file),)))
+    return ranks
 
 
 def _from_events(capture: Capture, anchor: Anchor) -> list[Rank]:
     spans = anchor_spans(capture, anchor)
     ranks = []
     for (rank, pid), own in sorted(spans.group_by("rank", "pid")):
-        pieces = [_cut_file(capture, anchor, part) for _, part in sorted(own.group_by("file"))]
-        cycles = pl.concat(pieces).sort("start_ns").with_columns(cycle=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
-        role = f"rank {rank}" if rank != UNKNOWN_RANK else "rank ?"
-        ranks.append(Rank(role, int(pid), anchor.name, _typed(cycles), _coverage(capture, int(pid), cycles)))
-    return _told_apart(ranks)
+        role = f"rank {rank}" if rank != UNKNOWN_RANK else _gpus(capture, int(pid)) or "rank ?"
+        for recordings in _one_after_the_other([part for _, part in sorted(own.group_by("file"))]):
+            pieces = [_cut_file(capture, anchor, part) for part in recordings]
+            cycles = pl.concat(pieces).with_columns(cycle=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
+            files = tuple(int(part["file"][0]) for part in recordings)
+            coverage = _coverage(capture, int(pid), files, cycles)
+            ranks.append(Rank(role, int(pid), anchor.name, _typed(cycles), coverage, files))
+    return ranks
+
+
+def _gpus(capture: Capture, pid: int) -> str:
+    """Name a process of unknown rank by the GPUs that it runs kernels on."""
+    own = capture.events.filter((pl.col("pid") == pid) & (pl.col("kind") == "kernel"))
+    return " + ".join(sorted(own["device"].cast(pl.String).unique()))
+
+
+def _one_after_the_other(recordings: list[pl.DataFrame]) -> list[list[pl.DataFrame]]:
+    """Group the files of one (rank, pid) into processes: recordings that overlap in time cannot be of the same one."""
+    processes: list[list[pl.DataFrame]] = []
+    for recording in sorted(recordings, key=lambda part: int(part["start_ns"][0])):
+        begins = int(recording["start_ns"][0])
+        fits = (p for p in processes if int((p[-1]["start_ns"] + p[-1]["dur_ns"]).to_numpy().max()) <= begins)
+        if (process := next(fits, None)) is not None:
+            process.append(recording)
+        else:
+            processes.append([recording])
+    return processes
 
 
 def _told_apart(ranks: list[Rank]) -> list[Rank]:
     """Number the roles that several processes of one capture share, in order of their first cycle."""
-    ordered = sorted(ranks, key=lambda rank: (rank.role, rank.cycles["start_ns"].min(), rank.pid))
+    ordered = sorted(ranks, key=lambda rank: (rank.role, rank.cycles["start_ns"].to_numpy().min(), rank.pid))
     roles = [rank.role for rank in ordered]
     return [
         rank
         if roles.count(rank.role) == 1
-        else Rank(f"{rank.role} #{roles[: i + 1].count(rank.role)}", rank.pid, rank.anchor, rank.cycles, rank.coverage)
+        else replace(rank, role=f"{rank.role} #{roles[: i + 1].count(rank.role)}", ambiguous=True)
         for i, rank in enumerate(ordered)
     ]
 
@@ -176,10 +207,12 @@ def _idle_gaps(
     return np.asarray(marked | (long & (phase[1:] == PREFILL)))
 
 
-def _coverage(capture: Capture, pid: int, cycles: pl.DataFrame) -> float | None:
-    own = capture.events.filter(pl.col("pid") == pid)
-    first, last = own["start_ns"].to_numpy().min(), (own["start_ns"] + own["dur_ns"]).to_numpy().max()
-    extent = int(last) - int(first)
+def _coverage(capture: Capture, pid: int, files: tuple[int, ...], cycles: pl.DataFrame) -> float | None:
+    own = capture.events.filter((pl.col("pid") == pid) & pl.col("file").is_in(files))
+    recorded = own.group_by("file").agg(
+        (pl.col("start_ns") + pl.col("dur_ns")).max().alias("last"), pl.col("start_ns").min().alias("first")
+    )
+    extent = float((recorded["last"] - recorded["first"]).sum())
     inside = float(cycles.filter(pl.col("complete"))["duration_us"].sum()) * 1000
     return min(inside / extent, 1.0) if extent > 0 else None
 

@@ -8,11 +8,17 @@ import numpy as np
 import polars as pl
 
 from rca.capture import Capture
-from rca.capture.readers.cycle_profile import NO_METRIC
+from rca.capture.tables import HOST, NO_METRIC
 from rca.cycles import Rank
 from rca.profile.classify import COUNTERS_OF_CLASS, OP_CLASSES, PROFILED_KINDS, with_class
-from rca.profile.counters_join import estimate_cores, event_moments, norm_factor, series_for
+from rca.profile.counters_join import event_moments, norm_factor, series_for
 from rca.profile.self_time import self_time_ns
+
+MARGIN_NS = 2_000_000_000
+"""Counters are often sampled once a second: of a short trace the neighbouring samples are all there is."""
+
+GPU_METRICS = ("gpu_", "process_gpu_", "container_gpu_")
+"""Counters of these names are of one GPU; any other is of the host, also while a kernel runs."""
 
 ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
     "cycle": pl.Int64,
@@ -48,18 +54,26 @@ class Profile:
     from_events: bool
 
 
-def build(capture: Capture, rank: Rank) -> Profile:
-    """Reduce one rank of a capture to its profile."""
+def build(capture: Capture, rank: Rank, cores: int = 1) -> Profile:
+    """Reduce one rank of a capture to its profile.
+
+    Args:
+        capture: one side.
+        rank: one of its ranks.
+        cores: of the host; ``process_cpu_usage`` is given as a share of them. The same for both sides of a comparison.
+    """
     if capture.cycle_rows.height:
-        own = capture.cycle_rows.filter(pl.col("pid") == rank.pid).rename({"kind": "class"})
+        of_rank = (pl.col("pid") == rank.pid) & pl.col("file").is_in(rank.files)
+        own = capture.cycle_rows.filter(of_rank).rename({"kind": "class"})
         return Profile(rank, _typed(own), _within(capture.counters, rank), from_events=False)
     events = _events_in_cycles(capture, rank)
-    return Profile(rank, _rows(events, capture.counters, rank), _within(capture.counters, rank), from_events=True)
+    near = _within(capture.counters, rank, MARGIN_NS)  # a sample just outside still tells what the counter was
+    return Profile(rank, _rows(events, near, rank, cores), _within(capture.counters, rank), from_events=True)
 
 
-def _within(counters: pl.DataFrame, rank: Rank) -> pl.DataFrame:
+def _within(counters: pl.DataFrame, rank: Rank, margin_ns: int = 0) -> pl.DataFrame:
     first, last = rank.cycles["start_ns"].min(), rank.cycles["end_ns"].max()
-    return counters.filter(pl.col("ts_ns").is_between(first, last))
+    return counters.filter(pl.col("ts_ns").is_between(pl.lit(first) - margin_ns, pl.lit(last) + margin_ns))
 
 
 def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
@@ -69,9 +83,8 @@ def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
     overlapped scheduling the GPU still runs step k while the host is in step k + 1.
     """
     complete = rank.cycles.filter(pl.col("complete"))
-    files = complete["file"].unique().to_list()
     own = capture.events.filter(
-        (pl.col("pid") == rank.pid) & pl.col("file").is_in(files) & pl.col("kind").is_in(list(PROFILED_KINDS))
+        (pl.col("pid") == rank.pid) & pl.col("file").is_in(rank.files) & pl.col("kind").is_in(list(PROFILED_KINDS))
     )
     launches = (
         own.filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
@@ -94,10 +107,9 @@ def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
     return own.with_columns(own_ns=pl.Series(own_ns)).filter(pl.col("inside"))
 
 
-def _rows(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank) -> pl.DataFrame:
+def _rows(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank, cores: int) -> pl.DataFrame:
     key = ["cycle", "name", "device", "class"]
     functions = events.group_by(key).agg(pl.col("own_ns").sum(), pl.len().alias("count"))
-    cores = estimate_cores(counters) if counters.height else 1
     parts = [_rows_of_metric(own, counters, metric, rank.pid, cores) for own, metric in _pairs(events)]
     schema = {
         "cycle": pl.Int64,
@@ -131,7 +143,8 @@ def _pairs(events: pl.DataFrame) -> list[tuple[pl.DataFrame, str]]:
 
 def _rows_of_metric(events: pl.DataFrame, counters: pl.DataFrame, metric: str, pid: int, cores: int) -> pl.DataFrame | None:
     """Return μ, σ and interpolation status per (cycle, function) for events of one class on one device."""
-    series = series_for(counters, metric, str(events["device"][0]), pid)
+    device = str(events["device"][0]) if metric.startswith(GPU_METRICS) else HOST
+    series = series_for(counters, metric, device, pid)
     if series is None:
         return None
     start = events["start_ns"].to_numpy()

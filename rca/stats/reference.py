@@ -49,17 +49,24 @@ def welch_p(mean_1: Floats, sd_1: Floats, n_1: NDArray[Any], mean_2: Floats, sd_
     return p
 
 
-def mann_whitney_p(samples_1: Sequence[Floats], samples_2: Sequence[Floats]) -> Floats:
+def mann_whitney_p(samples_1: Sequence[Floats], samples_2: Sequence[Floats], largest_exact: int | None = None) -> Floats:
     """Return two-sided p-values of the Mann-Whitney U test for each pair of samples; 1 where either has one value or none.
 
     The method is scipy's ``auto``: exact for small samples without ties, else normal with tie and continuity correction.
     Pairs of one shape and method are tested in one call.
+
+    Args:
+        samples_1: values of the first side, one array per pair.
+        samples_2: values of the second side.
+        largest_exact: longest sample that is tested exactly; by default any that scipy would.
     """
     p = np.ones(len(samples_1))
     groups: dict[tuple[int, int, str], list[int]] = {}
     for i, (x, y) in enumerate(zip(samples_1, samples_2, strict=True)):
         if len(x) > 1 and len(y) > 1:
-            groups.setdefault((len(x), len(y), _method(x, y)), []).append(i)
+            too_long = largest_exact is not None and max(len(x), len(y)) > largest_exact
+            method = "asymptotic" if too_long else _method(x, y)
+            groups.setdefault((len(x), len(y), method), []).append(i)
     for (_, _, method), members in groups.items():
         p[members] = scipy_stats.mannwhitneyu(
             np.stack([samples_1[i] for i in members]),

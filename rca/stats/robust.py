@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 MAX_DEPENDENCE = 0.98
+_LARGEST_EXACT = 64
+"""A side longer than this takes the normal approximation: the exact distribution would take seconds a column."""
 _MAX_POINTS = 256
 """Quantiles to which a longer side is thinned before all pairs of values are formed."""
 _SEED = 20_260_901
@@ -149,7 +151,7 @@ def two_sample_test(x: Floats, y: Floats, n_x: float, n_y: float) -> TwoSampleTe
     delta = 1 - 2 * u / (n1 * n2)
     if min(n1, n2) < 2:
         return TwoSampleTest(np.ones(x.shape[1]), delta)
-    p = mann_whitney_p(list(x.T), list(y.T))
+    p = mann_whitney_p(list(x.T), list(y.T), largest_exact=_LARGEST_EXACT)
     p = np.where(np.isnan(p), 1.0, p)  # all values of both sides tie
     if n_x < n1 or n_y < n2:
         p = np.maximum(p, _dependent_welch_p(x, y, n_x, n_y))
@@ -160,7 +162,9 @@ def _dependent_welch_p(x: Floats, y: Floats, n_x: float, n_y: float) -> Floats:
     """Return Welch's p for means of dependent values; 0 where neither side varies and they differ."""
     sides = []
     for values, worth in ((x, n_x), (y, n_y)):
-        n, n_eff = len(values), np.full(values.shape[1], max(worth, 2.0))
+        if worth < 2:  # one value has no spread
+            return np.ones(values.shape[1])
+        n, n_eff = len(values), np.full(values.shape[1], worth)
         hidden = np.sqrt((n - 1) / np.maximum(n - n / n_eff, 1.0))
         sides += [values.mean(axis=0), values.std(axis=0, ddof=1) * hidden, n_eff]
     p = welch_p(*sides)
@@ -237,7 +241,7 @@ def _block_picks(rng: np.random.Generator, n: int, rho: float, replicates: int) 
 
 def _percentiles(replicas: Floats, n: float) -> tuple[Any, Any]:
     """Return the interval of bootstrap replicas, widened for small n: percentiles of the t instead of the normal."""
+    n = max(n, 2.0)  # of less nobody knows the spread
     tail = (1 - CONFIDENCE) / 2
-    if n > 2:
-        tail = float(scipy_stats.norm.cdf(math.sqrt(n / (n - 1)) * scipy_stats.t.ppf(tail, n - 1)))
+    tail = float(scipy_stats.norm.cdf(math.sqrt(n / (n - 1)) * scipy_stats.t.ppf(tail, n - 1)))
     return np.quantile(replicas, tail, axis=0), np.quantile(replicas, 1 - tail, axis=0)

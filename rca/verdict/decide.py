@@ -3,50 +3,71 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from rca.comparison import RankComparison
 from rca.comparison.model import ALPHA
 from rca.comparison.robust import is_called
-from rca.stats.robust import smallest_p, values_needed
+from rca.stats.robust import values_needed
 from rca.verdict.model import Status, Verdict
 from rca.verdict.suspicion import suspects
+
+MIN_EFFECTIVE = 3
+"""Cycles that depend on each other so much that they are worth fewer independent ones do not acquit."""
+
+MEAN_TELLS = 1.1
+"""Where the ratio of means is this far from the median ratio, a few cycles carry the change, and the headline says so."""
 
 
 def decide(ranks: list[RankComparison], same_capture: bool) -> Verdict:
     """Decide a comparison of one or more ranks.
 
-    With several ranks the headline is that of the rank that differs most clearly, and the level of each test is divided
-    by their number (Bonferroni), so that more ranks do not mean more false alarms.
+    With several ranks or phases the headline is that of the one that differs most clearly, and the level of each test is
+    divided by their number (Bonferroni), so that more of them do not mean more false alarms.
 
     Args:
         ranks: at least one.
         same_capture: both sides hold the same files.
     """
-    statuses = {rank.role: status_of(rank, len(ranks)) for rank in ranks}
+    tests = sum(rank.tests for rank in ranks)
+    statuses = {rank.role: status_of(rank, tests) for rank in ranks}
     order: tuple[Status, ...] = ("slower", "faster", "no_difference", "insufficient_data", "not_comparable")
     status = next(s for s in order if s in statuses.values())
-    if same_capture and status in ("slower", "faster"):  # cannot be, and must not be said
-        status = "no_difference"
+    if same_capture and status != "not_comparable":  # the same bytes cannot differ
+        enough = all(min(r.cycle_time.n_normal, r.cycle_time.n_abnormal) >= values_needed(ALPHA) for r in ranks)
+        status = "no_difference" if enough else "insufficient_data"
     leading = min((r for r in ranks if statuses[r.role] == status or same_capture), key=_clearness)
     return Verdict(
         status=status,
-        headline=_headline(leading, status, same_capture, len(ranks)),
+        headline=_headline(leading, status, same_capture, tests) + _other_ranks(statuses),
         role=leading.role,
         causes=() if same_capture else suspects(leading, status),
         trust=_trust(leading),
     )
 
 
-def status_of(rank: RankComparison, n_ranks: int = 1) -> Status:
-    """Return the status of one rank."""
+def status_of(rank: RankComparison, tests: int = 1) -> Status:
+    """Return the status of one rank; ``tests`` is how many ranks and phases are tested in all."""
     time = rank.cycle_time
+    if min(time.n_normal, time.n_abnormal) == 0:
+        return "insufficient_data"
     if not rank.gate.ok:
         return "not_comparable"
-    if smallest_p(time.n_normal, time.n_abnormal) >= ALPHA or time.ratio is None:
+    if min(time.n_normal, time.n_abnormal) < values_needed(ALPHA / tests) or time.ratio is None:
         return "insufficient_data"
-    if is_called(time, rank.calibration, n_ranks):
+    if is_called(time, rank.calibration, tests):
         return "slower" if time.ratio.estimate > 1 else "faster"
-    return "no_difference"
+    enough = min(time.effective_normal, time.effective_abnormal) >= MIN_EFFECTIVE
+    return "no_difference" if enough else "insufficient_data"
+
+
+def _other_ranks(statuses: dict[str, Status]) -> str:
+    """Count the ranks by status where they do not agree."""
+    counts = Counter(statuses.values())
+    if len(counts) == 1:
+        return ""
+    parts = [f"{n} {status.replace('_', ' ')}" for status, n in sorted(counts.items())]
+    return f" (of {len(statuses)} ranks: {', '.join(parts)})"
 
 
 def _clearness(rank: RankComparison) -> tuple[float, float, str]:
@@ -55,23 +76,32 @@ def _clearness(rank: RankComparison) -> tuple[float, float, str]:
     return (1.0 if time.p_value is None else time.p_value, -effect, rank.role)
 
 
-def _headline(rank: RankComparison, status: Status, same_capture: bool, n_ranks: int) -> str:
+def _headline(rank: RankComparison, status: Status, same_capture: bool, tests: int) -> str:
     time = rank.cycle_time
     if status == "not_comparable":
         return "The sides cannot be compared: " + rank.gate.reasons[0]
     unit = "cycle" if rank.gate.stratum == "unknown" else f"{rank.gate.stratum} cycle"
-    of_rank = f" on {rank.role}" if n_ranks > 1 else ""
+    of_rank = f" on {rank.role}" if tests > rank.tests else ""
     times = f"median {duration(time.normal_us)} → {duration(time.abnormal_us)} per {unit}{of_rank}"
     n = f"n = {time.n_normal} and {time.n_abnormal}"
     if status == "insufficient_data":
-        need = values_needed(ALPHA)
+        need = values_needed(ALPHA / tests)
         same = "; both sides are the same capture" if same_capture else ""
-        return f"{times}, {n}; the test can decide from {need} cycles a side on{same}"
+        if min(time.n_normal, time.n_abnormal) < need:
+            return f"{times}, {n}; the test can decide from {need} cycles a side on{same}"
+        worth = f"{time.effective_normal:.0f} and {time.effective_abnormal:.0f}"
+        return f"{times}, {n}; but they drift together and are worth {worth} independent ones: capture for longer{same}"
     if same_capture:
         return f"Both sides are the same capture: {times}, {n}"
     assert time.ratio is not None  # noqa: S101  (status_of has seen it)
     effect = f"{time.ratio.estimate - 1:+.1%} (95 % CI {time.ratio.low - 1:+.1%} to {time.ratio.high - 1:+.1%})"
-    return f"Cycle time {effect}: {times}, {n}"
+    return f"Cycle time {effect}: {times}{_mean(rank, time.ratio.estimate)}, {n}"
+
+
+def _mean(rank: RankComparison, ratio: float) -> str:
+    normal, abnormal = rank.distribution.row(-1)[1:]
+    disagree = max(abnormal / normal / ratio, ratio * normal / abnormal) > MEAN_TELLS
+    return f" (but mean {duration(normal)} → {duration(abnormal)}: some cycles stall)" if disagree else ""
 
 
 def _trust(rank: RankComparison) -> str:
@@ -88,7 +118,7 @@ def _trust(rank: RankComparison) -> str:
         parts.append("the normal side is too short to measure false alarms on")
     else:
         parts.append(
-            f"normal against itself: {calibration.false_alarm:.0%} false alarms in {calibration.splits} splits, "
+            f"normal against itself: {calibration.false_alarm:.0%} of {calibration.splits} splits pass the test, "
             f"noise floor ±{calibration.noise_floor:.1%}"
         )
     return "; ".join(parts)

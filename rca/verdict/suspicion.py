@@ -17,6 +17,10 @@ from rca.verdict.model import Cause, Status
 MIN_CLIFFS_DELTA = 0.474
 """A "large" effect (Romano et al., 2006)."""
 MIN_RELATIVE_CHANGE = 0.1
+MAX_Q = 0.05
+MIN_SEPARATION = 3.0
+MIN_SAMPLES = 5
+"""Slowly drifting counters are worth too few samples for a test; sides that lie three ranges apart need none."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,11 @@ def suspects(comparison: RankComparison, status: Status) -> tuple[Cause, ...]:
         return ()
     worse = -1 if status == "faster" else 1  # what made it faster moved the other way
     wanted = pl.col("metric").replace_strict({metric: worse * signal.direction for metric, signal in _SIGNALS.items()})
+    apart = pl.col("separation") >= MIN_SEPARATION
+    enough = pl.min_horizontal("n_normal", "n_abnormal") >= MIN_SAMPLES
     changed = comparison.metrics.filter(pl.col("metric").is_in(list(_SIGNALS))).filter(
         (pl.col("shift").sign() == wanted)
-        & ((pl.col("shift_low") > 0) | (pl.col("shift_high") < 0))
+        & ((pl.col("q") < MAX_Q) | (apart & enough))
         & (pl.col("cliffs_delta").abs() >= MIN_CLIFFS_DELTA)
         & ((pl.col("abnormal") - pl.col("normal")).abs() >= MIN_RELATIVE_CHANGE * pl.col("normal").abs())
     )

@@ -9,7 +9,14 @@ from pathlib import Path
 import polars as pl
 
 from rca.capture.model import Reading
-from rca.capture.readers.csv_table import columns_of, integers, nanoseconds, numbers, read_text_columns
+from rca.capture.readers.csv_table import (
+    columns_of,
+    integers,
+    nanoseconds,
+    numbers,
+    read_text_columns,
+    require_columns,
+)
 from rca.capture.tables import COUNTERS, HOST
 from rca.errors import InputError
 
@@ -51,8 +58,9 @@ def matches(head: bytes) -> bool:
 
 def read(path: Path) -> Reading:
     """Read one file. Raises `InputError` when a column is missing or holds what it must not."""
-    reference = "counter_name" in columns_of_file(path)
-    table = read_text_columns(path, _REFERENCE if reference else _OWN)
+    table = read_text_columns(path, ())
+    reference = "counter_name" in table.columns
+    require_columns(path, table, _REFERENCE if reference else _OWN)
     value = numbers(path, table, "value", nullable=True)
     frame = pl.DataFrame({"ts_ns": _nanoseconds(path, table), "value": value})
     frame = frame.with_columns(_reference_keys(table) if reference else _own_keys(path, table))
@@ -71,13 +79,6 @@ def read(path: Path) -> Reading:
     notes = [f"{lost:,} samples without a value; left out"] if (lost := frame["value"].null_count()) else []
     kept = frame.filter(pl.col("value").is_not_null())
     return Reading(counters=kept.select(pl.col(key).cast(dtype) for key, dtype in COUNTERS.items()), notes=tuple(notes))
-
-
-def columns_of_file(path: Path) -> list[str]:
-    """Return the column names of a CSV file."""
-    from rca.capture.bytes_in import head  # noqa: PLC0415
-
-    return columns_of(head(path))
 
 
 def _nanoseconds(path: Path, table: pl.DataFrame) -> pl.Series:
@@ -103,17 +104,27 @@ def _own_keys(path: Path, table: pl.DataFrame) -> list[pl.Series]:
 
 
 def _reference_keys(table: pl.DataFrame) -> list[pl.Series]:
-    """Split ``process_cpu_usage_2300005`` into metric and pid; such files state neither device nor unit."""
+    """Split ``process_cpu_usage_2300005`` into metric and pid, ``cpu_frequency_3`` into metric and core.
+
+    Such files state neither device nor unit.
+    """
     parts = (
         table["counter_name"]
         .fill_null("(no name)")
-        .str.extract_groups(r"^(?<metric>.*?)(?:_(?<pid>\d+(?:\.\d+)?(?:e[+-]?\d+)?))?$")
+        .str.extract_groups(r"^(?<metric>.*?)(?:_(?<number>\d+(?:\.\d+)?(?:e[+-]?\d+)?))?$")
     )
-    metric = parts.struct.field("metric")
+    keys = parts.struct.unnest().with_columns(pl.col("number").cast(pl.Float64).round().cast(pl.Int64))
+    metric = pl.col("metric")
     is_gpu = metric.str.starts_with("gpu_") | metric.str.contains("_gpu_")
-    return [
+    of_core = metric.str.starts_with("cpu_") & pl.col("number").is_not_null()
+    return keys.select(
         metric,
-        parts.struct.field("pid").cast(pl.Float64).round().cast(pl.Int64).alias("pid"),
-        pl.select(pl.when(is_gpu).then(pl.lit(UNSPLIT)).otherwise(pl.lit(HOST)).alias("device")).to_series(),
-        pl.repeat("", table.height, eager=True).alias("unit"),
-    ]
+        pl.when(metric.str.starts_with("process_")).then(pl.col("number")).alias("pid"),
+        pl.when(of_core)
+        .then(pl.format("CPU {}", pl.col("number")))
+        .when(is_gpu)
+        .then(pl.lit(UNSPLIT))
+        .otherwise(pl.lit(HOST))
+        .alias("device"),
+        pl.lit("").alias("unit"),
+    ).get_columns()

@@ -39,15 +39,20 @@ def read_text_columns(path: Path, required: Collection[str]) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, ValueError) as error:
         raise InputError(path, f"is not a well-formed CSV file: {str(error).splitlines()[0]}") from None
     table = table.rename({name: name.strip().lstrip("\ufeff") for name in table.columns})
-    if missing := [name for name in required if name not in table.columns]:
-        raise InputError(path, f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    require_columns(path, table, required)
     if table.height == 0:
         raise InputError(path, "has a header but no rows")
     return table
 
 
+def require_columns(path: Path, table: pl.DataFrame, required: Collection[str]) -> None:
+    """Raise `InputError` where a column is missing."""
+    if missing := [name for name in required if name not in table.columns]:
+        raise InputError(path, f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+
+
 def numbers(path: Path, table: pl.DataFrame, column: str, *, nullable: bool = False) -> pl.Series:
-    """Return a text column as float64; empty cells, ``NaN`` and (with ``nullable``) nothing else become null.
+    """Return a text column as float64; with ``nullable``, empty cells and ``NaN`` become null.
 
     Raises:
         InputError: a cell holds text, an infinity, or, unless ``nullable``, nothing.

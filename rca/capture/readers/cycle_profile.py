@@ -11,7 +11,7 @@ import polars as pl
 
 from rca.capture.model import Reading
 from rca.capture.readers.csv_table import columns_of, integers, nanoseconds, numbers, read_text_columns
-from rca.capture.tables import CYCLE_ROWS
+from rca.capture.tables import CYCLE_ROWS, NO_METRIC
 from rca.errors import InputError
 
 NAME = "cycle-profile"
@@ -30,7 +30,6 @@ REQUIRED = (
     "cycle_start_ts",
 )
 _TELLING = {"beta_pct", "function_name", "mu_pct", "anchor_name", "anchor_dur_us", "cycle_start_ts"}
-NO_METRIC = "N/A"
 
 
 def matches(head: bytes) -> bool:
@@ -71,6 +70,7 @@ def read(path: Path) -> Reading:
             "anchor": table["anchor_name"].fill_null("(not stated)"),
             "cycle_us": cycle_us,
             "cycle_start_ns": nanoseconds(path, "cycle_start_ts", numbers(path, table, "cycle_start_ts"), 1000),
+            "file": 0,
         }
     ).select(pl.col(key).cast(dtype) for key, dtype in CYCLE_ROWS.items())
     rows, dropped = _without_repeats(rows)

@@ -19,7 +19,7 @@ import polars as pl
 
 from rca.capture.model import Reading
 from rca.capture.readers.json_windows import EventArray
-from rca.capture.tables import EVENTS, HOST, UNKNOWN_RANK, empty
+from rca.capture.tables import EVENTS, HOST, UNKNOWN_RANK
 from rca.errors import InputError
 
 NAME = "kineto"
@@ -29,8 +29,9 @@ _Scalar = int | float | str | None
 ABSOLUTE_US = 1e14
 """A ``ts`` above this is microseconds since the Unix epoch; a smaller one is relative to ``baseTimeNanoseconds``."""
 
-MAX_US = 8e15
-"""Later than the year 2200, and still within int64 once it is in ns."""
+MAX_US = 4e15
+MAX_DURATION_US = 1e15
+"""The year 2096 and 31 years: base, time and duration together stay within int64 once they are in ns."""
 
 _KIND_OF_CATEGORY = {
     "kernel": "kernel",
@@ -78,7 +79,7 @@ def matches(head: bytes) -> bool:
     start = head.lstrip(b" \t\r\n\xef\xbb\xbf")
     if start[:1] == b"[":
         return b'"ph"' in head
-    return start[:1] == b"{" and (b'"traceEvents"' in head or b'"deviceProperties"' in head or b'"schemaVersion"' in head)
+    return start[:1] == b"{" and (b'"traceEvents"' in head or (b'"schemaVersion"' in head and b'"deviceProperties"' in head))
 
 
 def read(path: Path) -> Reading:
@@ -87,23 +88,44 @@ def read(path: Path) -> Reading:
     Raises:
         InputError: the file is damaged (see `EventArray`) or its times are not numbers.
     """
-    array = EventArray(path, msgspec.json.Decoder(list[_Event]))
+    array = EventArray(path, msgspec.json.Decoder(list[_Event]), _salvage)
     columns = _Columns()
     for window in array:
         columns.append(window)
     document = array.document
     meta = _facts(document)
+    notes = ["holds bytes that are not UTF-8; replaced by \ufffd"] if array.not_utf8 else []
+    if array.dropped:
+        notes.append(f"{array.dropped:,} items of its event array are no events; left out")
     if columns.rows == 0:
-        return Reading(meta=meta, notes=("holds no spans (no event with ph X)",))
+        return Reading(meta=meta, notes=(*notes, "holds no spans (no event with ph X)"))
     base_ns = document.get("baseTimeNanoseconds")
     if not isinstance(base_ns, (int, float)) or not 0 <= base_ns < MAX_US * 1000:
         base_ns = None
-    notes = ["holds bytes that are not UTF-8; replaced by \ufffd"] if array.not_utf8 else []
     table = columns.table(path, int(base_ns or 0), notes)
     if base_ns is None and int(table["start_ns"].min() or 0) < ABSOLUTE_US * 1000:  # type: ignore[arg-type]
         notes.append("states no baseTimeNanoseconds: its times cannot be placed on the wall clock")
         meta["wall_clock"] = False
-    return Reading(events=_with_process(table, meta), meta=meta, notes=tuple(notes))
+    return Reading(events=_with_process(table, meta, notes), meta=meta, notes=tuple(notes))
+
+
+def _salvage(item: Any) -> _Event | None:
+    """Make an event of an object whose fields have odd types: those that cannot be used count as missing."""
+    if not isinstance(item, dict) or not isinstance(item.get("ph"), str):
+        return None
+    args = item.get("args")
+    fields = {key: _scalar(item.get(key)) for key in ("name", "pid", "tid", "ts", "dur")}
+    category = item.get("cat")
+    return _Event(
+        ph=item["ph"],
+        cat=category if isinstance(category, str) else None,
+        args=_Args(**{key: _scalar(args.get(key)) for key in _Args.__struct_fields__}) if isinstance(args, dict) else None,
+        **fields,
+    )
+
+
+def _scalar(value: Any) -> _Scalar:
+    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
 
 
 class _Columns:
@@ -136,7 +158,7 @@ class _Columns:
         frame = pl.DataFrame({key: np.concatenate(parts) for key, parts in self._numbers.items()})
         if frame["ts"].is_nan().any():
             raise InputError(path, f"has {frame['ts'].is_nan().sum():,} spans without a time (ts)", "export it again")
-        impossible = frame.filter((pl.col("ts").abs() > MAX_US) | (pl.col("dur").fill_nan(0).abs() > MAX_US))
+        impossible = frame.filter((pl.col("ts").abs() > MAX_US) | (pl.col("dur").fill_nan(0).abs() > MAX_DURATION_US))
         if impossible.height:
             ts, dur = impossible.select("ts", "dur").row(0)
             raise InputError(
@@ -239,18 +261,27 @@ def _facts(document: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _with_process(table: pl.DataFrame, meta: dict[str, Any]) -> pl.DataFrame:
-    """Give GPU rows the pid of the process that launched them, and all rows their rank."""
+def _with_process(table: pl.DataFrame, meta: dict[str, Any], notes: list[str]) -> pl.DataFrame:
+    """Give GPU rows the pid of the process that launched them, and all rows their rank.
+
+    In a merged file, where several processes launch, the launching call's correlation tells; ids that several processes
+    used say nothing, and their rows stay with the process that has most rows.
+    """
     rank = meta.get("rank", UNKNOWN_RANK)
     host = table.filter(pl.col("kind").is_in(["op", "runtime", "annotation", "python"]))
     main_pid = host["pid"].mode().min() if host.height else -1
-    is_gpu = pl.col("kind").is_in(list(GPU_KINDS))
+    on_gpu = pl.col("kind").is_in(list(GPU_KINDS))
+    calls = table.filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
+    launcher = calls.group_by("correlation").agg(pl.col("pid").min().alias("launcher"), pl.col("pid").n_unique().alias("n"))
+    if calls["pid"].n_unique() > 1 and (shared := launcher.filter(pl.col("n") > 1).height):
+        notes.append(f"{shared:,} correlation ids are used by several processes; their GPU work is counted for one of them")
+    unique = launcher.filter(pl.col("n") == 1).select("correlation", "launcher")
     return (
-        table.with_columns(
-            pl.when(is_gpu).then(pl.lit(main_pid)).otherwise(pl.col("pid")).alias("pid"),
+        table.join(unique, on="correlation", how="left", maintain_order="left")
+        .with_columns(
+            pid=pl.when(on_gpu).then(pl.col("launcher").fill_null(main_pid)).otherwise(pl.col("pid")),
             rank=pl.lit(rank if isinstance(rank, int) and 0 <= rank < 2**31 else UNKNOWN_RANK),
             file=pl.lit(0),
-        ).select(pl.col(key).cast(dtype) for key, dtype in EVENTS.items())
-        if table.height
-        else empty(EVENTS)
+        )
+        .select(pl.col(key).cast(dtype) for key, dtype in EVENTS.items())
     )
