@@ -75,7 +75,7 @@ def mann_whitney_p(samples_1: Sequence[Floats], samples_2: Sequence[Floats], lar
             alternative="two-sided",
             method=method,
         ).pvalue
-    return p
+    return np.where(np.isnan(p), 1.0, p)  # scipy since 1.18, where all values of both samples tie
 
 
 def _method(x: Floats, y: Floats) -> str:
