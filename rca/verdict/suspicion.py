@@ -8,6 +8,7 @@ alone fires on captures that do not differ.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -97,10 +98,12 @@ def suspects(comparison: RankComparison, status: Status) -> tuple[Cause, ...]:
     return tuple(causes)
 
 
-def _evidence(row: dict[str, object]) -> str:
+def _evidence(row: dict[str, Any]) -> str:
+    n = f"effective n {row['effective_normal']:.0f} and {row['effective_abnormal']:.0f}"
+    apart = f"no overlap, {row['separation']:.0f} times the wider side's range apart"
+    grade = f"q = {row['q']:.2g}, {n}" if row["q"] < MAX_Q else apart
     return (
         f"{row['metric']} on {row['device']}: {row['normal']:.4g} → {row['abnormal']:.4g} (shift {row['shift']:+.3g}, "
-        f"95 % CI {row['shift_low']:+.3g} to {row['shift_high']:+.3g}, Cliff's δ {row['cliffs_delta']:+.2f}, "
-        f"q = {row['q']:.2g}, effective n {row['effective_normal']:.0f} and {row['effective_abnormal']:.0f}); "
+        f"95 % CI {row['shift_low']:+.3g} to {row['shift_high']:+.3g}, Cliff's δ {row['cliffs_delta']:+.2f}, {grade}); "
         f"suspicion {row['suspicion']:,.1f}"
     )
