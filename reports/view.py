@@ -30,6 +30,9 @@ _QUANTILES = (
     (1.0, "max"),
 )
 
+_DIRECTION = "abnormal - normal"
+"""In every header of a difference: readers have taken before/after tables the wrong way round."""
+
 STATUS_WORDS = {
     "slower": "SLOWER",
     "faster": "FASTER",
@@ -160,7 +163,15 @@ def _rank_overview(result: Comparison) -> Table:
         )
         numbers = (_plain(time.normal_us), _plain(time.abnormal_us), shift, _plain(time.p_value))
         rows.append((rank.role, f"{time.n_normal}, {time.n_abnormal}", *numbers, "yes" if rank.gate.ok else "no"))
-    headers = ("Rank", "Cycles", "Normal median (us)", "Abnormal median (us)", "Shift (95 % CI)", "p", "Comparable")
+    headers = (
+        "Rank",
+        "Cycles",
+        "Normal median (us)",
+        "Abnormal median (us)",
+        f"Shift, {_DIRECTION} (95 % CI)",
+        "p",
+        "Comparable",
+    )
     return Table(headers, tuple(rows))
 
 
@@ -180,7 +191,7 @@ def _pids(result: Comparison) -> str:
 
 def _rank_view(rank: RankComparison, index: NameIndex, several: bool) -> RankView:
     suspicious = rank.rows.filter(pl.col("suspicion") > REPORTING_SUSPICION)["function"].unique(maintain_order=True)
-    mentioned = (*rank.functions["function"].head(MAX_FINDINGS), *suspicious.head(MAX_FINDINGS))
+    mentioned = (*_shifted(rank)["function"].head(MAX_FINDINGS), *suspicious.head(MAX_FINDINGS))
     return RankView(
         heading=f"{rank.role} (normal PID {rank.normal.pid}, abnormal PID {rank.abnormal.pid})" if several else "",
         summary=_summary(rank),
@@ -253,7 +264,7 @@ def _quantiles(rank: RankComparison) -> Table:
     for q, one, two in rank.distribution.iter_rows():
         label = "mean" if q is None else _QUANTILE_NAMES.get(q, f"{q:.0%}")
         rows.append((label, *_pair((one, two), rank.gate.ok)))
-    return Table(("Quantile", "Normal Time (us)", "Abnormal Time (us)", "Δ (us)", "Δ (%)"), tuple(rows))
+    return Table(("Quantile", "Normal Time (us)", "Abnormal Time (us)", "Δ (abnormal - normal, us)", "Δ (%)"), tuple(rows))
 
 
 _QUANTILE_NAMES = {0.0: "min", 0.5: "median", 1.0: "max"}
@@ -279,17 +290,21 @@ def _phases(rank: RankComparison) -> Table | None:
         "Abnormal cycles",
         "Normal median (us)",
         "Abnormal median (us)",
-        "Shift (95 % CI)",
+        f"Shift, {_DIRECTION} (95 % CI)",
         "p",
     )
     return Table(headers, rows)
 
 
+def _shifted(rank: RankComparison) -> pl.DataFrame:
+    """Return the functions whose time per cycle changed, the largest shift first; none where cycles are not alike."""
+    changed = (pl.col("q") < 0.05) & (pl.col("shift_us") != 0)
+    return rank.functions.filter(changed) if rank.gate.ok else rank.functions.clear()
+
+
 def _overview(rank: RankComparison, index: NameIndex) -> tuple[str, ...]:
     paragraphs = []
-    shifted = (
-        rank.functions.filter((pl.col("q") < 0.05) & (pl.col("shift_us") != 0)) if rank.gate.ok else rank.functions.clear()
-    )
+    shifted = _shifted(rank)
     if not rank.gate.ok:
         paragraphs.append(
             "The cycles of the two sides are not the same work, so shares of a cycle (β) and times per cycle below are "
@@ -299,7 +314,7 @@ def _overview(rank: RankComparison, index: NameIndex) -> tuple[str, ...]:
         parts = [
             f"{_code(row['function'], index)} {_signed_us(row['shift_us'])} "
             f"({_signed_us(row['shift_low_us'])} to {_signed_us(row['shift_high_us'])})"
-            for row in shifted.head(3).iter_rows(named=True)
+            for row in shifted.head(MAX_FINDINGS).iter_rows(named=True)
         ]
         paragraphs.append(
             f"{shifted.height} of {rank.functions.height} functions take a different time per cycle (q < 0.05); the "
@@ -354,7 +369,7 @@ def _counters(rank: RankComparison) -> Table | None:
         )
         for row in rank.metrics.head(MAX_COUNTERS).iter_rows(named=True)
     )
-    headers = ("Counter", "Device", "Normal", "Abnormal", "Shift (95 % CI)", "Cliff's δ", "q", "Effective n")
+    headers = ("Counter", "Device", "Normal", "Abnormal", f"Shift, {_DIRECTION} (95 % CI)", "Cliff's δ", "q", "Effective n")
     return Table(headers, rows, frozenset({0}))
 
 
@@ -364,13 +379,13 @@ _DETAIL = (
     ("Suspicion Score", "suspicion"),
     ("β normal (%)", "beta_normal"),
     ("β abnormal (%)", "beta_abnormal"),
-    ("Δβ (%)", "delta_beta"),
+    ("Δβ (abnormal - normal, %)", "delta_beta"),
     ("Z-Score (β)", "z_beta"),
     ("p-value (β)", "p_beta"),
     ("U-test p (β)", "u_p_beta"),
     ("μ normal", "mu_normal"),
     ("μ abnormal", "mu_abnormal"),
-    ("Δμ", "delta_mu"),
+    ("Δμ (abnormal - normal)", "delta_mu"),
     ("Z-Score (μ)", "z_mu"),
     ("Z-Score (log_μ)", "z_log_mu"),
     ("p-value (μ)", "p_mu"),
@@ -382,7 +397,7 @@ def _detail(rank: RankComparison, index: NameIndex) -> Table:
     headers = (
         "Function Name",
         *(header for header, _ in _DETAIL),
-        "Δ time per cycle (us) (95 % CI)",
+        "Δ time per cycle (abnormal - normal, us) (95 % CI)",
         "Cliff's δ",
         "q (time)",
     )

@@ -10,7 +10,30 @@ import pytest
 from traces import decode_trace, span, write_counters, write_pair, write_trace
 
 from rca.api import Comparison, compare
+from rca.comparison import Calibration, CycleTime
+from rca.comparison.robust import is_called
 from rca.errors import TooLittleDataError
+from rca.stats.robust import Shift
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "p", "floor", "tests", "called"),
+    [
+        (1.2, 1.1, 1.3, 0.001, 0.05, 1, True),
+        (0.8, 0.7, 0.9, 0.001, 0.05, 1, True),
+        (1.2, 1.1, 1.3, 0.001, None, 1, True),
+        (1.2, 1.1, 1.3, 0.02, 0.05, 1, False),
+        (1.2, 1.1, 1.3, 0.006, 0.05, 2, False),
+        (1.2, 0.9, 1.3, 0.001, 0.05, 1, False),
+        (1.2, 1.1, 1.3, 0.001, 0.25, 1, False),
+        (1.005, 1.001, 1.009, 0.001, 0.0, 1, False),
+    ],
+)
+def test_every_condition_of_a_difference_counts(
+    estimate: float, low: float, high: float, p: float, floor: float | None, tests: int, called: bool
+) -> None:
+    time = CycleTime(1, 1, 20, 20, 20, 20, Shift(estimate, low, high), p)
+    assert is_called(time, Calibration(10, 0.0, floor), tests) == called
 
 
 def test_slower_host_is_slower(tmp_path: Path) -> None:
@@ -129,6 +152,7 @@ def test_shared_batches_are_compared_with_each_other(tmp_path: Path) -> None:
     result = compare(normal, write_trace(tmp_path / "abnormal.json", trace))
     assert result.ranks[0].gate.stratum == "decode, 4 requests"
     assert result.verdict.status == "no_difference"
+    assert "per decode cycle of 4 requests" in result.verdict.headline
     assert any("only those of 4 requests are compared" in warning for warning in result.warnings)
 
 

@@ -70,6 +70,7 @@ def test_a_long_gap_before_a_prefill_is_a_pause(tmp_path: Path) -> None:
     spans = [(DECODE, 10_000.0 * i, 9_000) for i in range(5)] + [(PREFILL, 400_000, 9_000), (DECODE, 410_000, 9_000)]
     cycles = cycles_of(capture_of(tmp_path, spans))
     assert cycles["note"].to_list() == ["", "", "", "", "ends in an idle pause", "", "last of the recording"]
+    assert cycles["duration_us"].to_list()[3:6] == [10_000, 9_000, 10_000], "the pause is no one's time"
 
 
 def test_a_long_gap_before_a_decode_is_waiting(tmp_path: Path) -> None:

@@ -202,6 +202,12 @@ def test_short_names_stay_unique(names: list[str]) -> None:
     assert len(set(shorts)) == len(shorts)
 
 
+def test_a_name_that_is_another_ones_short_form_gets_its_own() -> None:
+    index = NameIndex(["void f<1>(int)", "f<1>"])
+    assert index.short("void f<1>(int)") == "f<1>"
+    assert index.short("f<1>") == "f<1>…2"
+
+
 @pytest.mark.parametrize(
     ("full", "short"),
     [

@@ -106,6 +106,17 @@ def test_dependence_is_counted_by_what_it_hides() -> None:
     assert robust.two_sample_test(drift, drift * 4, 1, 1).p[0] == 1, "one value has no spread"
 
 
+def test_dependent_values_raise_no_false_alarms_once_they_are_counted() -> None:
+    rng = np.random.default_rng(8)
+    x, y = rng.standard_normal((2, 14, 1000))
+    for i in range(1, 14):
+        x[i], y[i] = (0.6 * side[i - 1] + 0.8 * side[i] for side in (x, y))
+    worth = robust.effective_n(14, 0.6)
+    assert (robust.two_sample_test(x, y, 14, 14).p < 0.05).mean() > 0.2, "taken as independent they do"
+    assert (robust.two_sample_test(x, y, worth, worth).p < 0.05).mean() < 0.02
+    assert (robust.two_sample_test(x, y + 4, worth, worth).p < 0.05).mean() > 0.9
+
+
 def test_constant_and_tiny_series_say_nothing_about_dependence() -> None:
     assert robust.dependence(np.full(50, 3.0)) == 0
     assert robust.dependence(np.array([1.0, 2, 3])) == 0

@@ -80,7 +80,8 @@ def _headline(rank: RankComparison, status: Status, same_capture: bool, tests: i
     time = rank.cycle_time
     if status == "not_comparable":
         return "The sides cannot be compared: " + rank.gate.reasons[0]
-    unit = "cycle" if rank.gate.stratum == "unknown" else f"{rank.gate.stratum} cycle"
+    phase, _, size = rank.gate.stratum.partition(", ")
+    unit = ("cycle" if phase == "unknown" else f"{phase} cycle") + (f" of {size}" if size else "")
     of_rank = f" on {rank.role}" if tests > rank.tests else ""
     times = f"median {duration(time.normal_us)} → {duration(time.abnormal_us)} per {unit}{of_rank}"
     n = f"n = {time.n_normal} and {time.n_abnormal}"
