@@ -10,7 +10,7 @@ import polars as pl
 from rca.capture import Capture, Progress, load, no_progress
 from rca.comparison import RankComparison, compare_ranks, pair
 from rca.cycles import Rank, choose, cut
-from rca.errors import TooLittleDataError
+from rca.errors import InputError, TooLittleDataError
 from rca.profile import Profile, build, estimate_cores
 from rca.stats.robust import outliers
 from rca.verdict import Verdict, decide
@@ -52,6 +52,9 @@ def compare(
         UsageError: ``cycle`` is not a regular expression.
     """
     captures = {"normal": load(Path(normal), progress), "abnormal": load(Path(abnormal), progress)}
+    for capture in captures.values():
+        if capture.counters.height and not capture.events.height and not capture.cycle_rows.height:
+            raise InputError(capture.path, "holds only counters, no trace", "expected traces, or result_perf_data.csv")
     anchors = choose(captures["normal"], captures["abnormal"], cycle)
     cuts = {side: cut(capture, anchors.get(side)) for side, capture in captures.items()}
     for side, ranks in cuts.items():
@@ -69,7 +72,7 @@ def compare(
     same = captures["normal"].digest == captures["abnormal"].digest
     warnings = [*_same_files(captures), *unpaired, *dict.fromkeys(note for c in compared for note in c.gate.notes)]
     for side, capture in captures.items():
-        remarks = (*capture.notes, *_left_out(capture, cuts[side]), *_counter_remarks(capture, profiles[side]))
+        remarks = (*map(str, capture.findings), *_left_out(capture, cuts[side]), *_counter_remarks(capture, profiles[side]))
         warnings += [f"{side}: {text}" for text in (*remarks, *_cycle_remarks(cuts[side]))]
     return Comparison(
         normal=captures["normal"],

@@ -100,7 +100,7 @@ def _capture(side: str, capture: Capture) -> dict[str, Any]:
         "side": side,
         "path": str(capture.path).encode(errors="replace").decode(),
         "files": [asdict(file) | {"facts": meta} for file, meta in zip(capture.files, capture.meta, strict=True)],
-        "notes": list(capture.notes),
+        "notes": [str(finding) for finding in capture.findings],
     }
 
 

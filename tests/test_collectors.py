@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from traces import read_with
 
 from collectors.host import FIELDS, HostSampler, _Totals, record
 from rca.capture.readers import counters
@@ -31,7 +32,7 @@ def test_records_what_the_reader_reads(tmp_path: Path, busy: int) -> None:
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == FIELDS
-    table = counters.read(path).counters
+    table = read_with(counters, path).counters
     assert table.height == len(rows)
     metrics = set(table["metric"].cast(str))
     assert {"host_cpu_usage", "host_mem_usage", "process_cpu_usage", "process_runq_wait"} <= metrics

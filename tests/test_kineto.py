@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from traces import BASE_NS, decode_trace, span, write_trace
+from traces import BASE_NS, decode_trace, read_with, span, write_trace
 
 from rca.capture.readers import json_windows, kineto
 from rca.errors import InputError
@@ -23,7 +23,7 @@ def spans_by_json(path: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_spans(path: Path) -> None:
-    table, expected = kineto.read(path).events, spans_by_json(path)
+    table, expected = read_with(kineto, path).events, spans_by_json(path)
     assert table.height == len(expected)
     assert table["name"].cast(pl.String).to_list() == [str(event["name"]) for event in expected]
     durations = [round(event.get("dur", 0) * 1000) for event in expected]
@@ -57,20 +57,20 @@ def test_window_borders_do_not_matter(
     path.write_text(json.dumps(trace, indent=indent))
     monkeypatch.setattr(json_windows, "WINDOW_BYTES", window)
     assert_same_spans(path)
-    assert kineto.read(path).meta["rank"] == 0
+    assert read_with(kineto, path).meta["rank"] == 0
 
 
 def test_times_are_placed_on_the_wall_clock(tmp_path: Path) -> None:
-    events = kineto.read(write_trace(tmp_path / "t.json", decode_trace(2))).events
+    events = read_with(kineto, write_trace(tmp_path / "t.json", decode_trace(2))).events
     assert events["start_ns"].min() == BASE_NS + 1_000_000
 
 
 def test_without_a_base_relative_times_are_noted(tmp_path: Path) -> None:
     trace = decode_trace(2)
     del trace["baseTimeNanoseconds"]
-    reading = kineto.read(write_trace(tmp_path / "t.json", trace))
+    reading = read_with(kineto, write_trace(tmp_path / "t.json", trace))
     assert reading.meta["wall_clock"] is False
-    assert "wall clock" in reading.notes[0]
+    assert "wall clock" in str(reading.findings[0])
 
 
 def test_many_nested_objects_and_a_nested_event_array_do_not_mislead(
@@ -82,7 +82,7 @@ def test_many_nested_objects_and_a_nested_event_array_do_not_mislead(
     path = tmp_path / "t.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(trace).encode())
     monkeypatch.setattr(json_windows, "WINDOW_BYTES", 2_000)
-    events = kineto.read(path).events
+    events = read_with(kineto, path).events
     assert events.height == 300
     assert "wrong" not in set(events["name"].cast(pl.String))
 
@@ -98,7 +98,7 @@ def test_merged_processes_keep_their_gpu_work(tmp_path: Path) -> None:
         if "args" in event:
             event["args"]["correlation"] += 500
         merged["traceEvents"].append(event)
-    kernels = kineto.read(write_trace(tmp_path / "t.json", merged)).events.filter(pl.col("kind") == "kernel")
+    kernels = read_with(kineto, write_trace(tmp_path / "t.json", merged)).events.filter(pl.col("kind") == "kernel")
     pairs = set(kernels.select("pid", pl.col("device").cast(pl.String)).iter_rows())
     assert pairs == {(100, "GPU 0"), (200, "GPU 1")}
 
@@ -114,20 +114,20 @@ def test_events_with_fields_of_odd_types_are_salvaged(tmp_path: Path) -> None:
         None,
         7,
     ]
-    reading = kineto.read(write_trace(tmp_path / "t.json", odd))
+    reading = read_with(kineto, write_trace(tmp_path / "t.json", odd))
     assert reading.events.height == 5
-    assert "3 items of its event array are no events; left out" in reading.notes
+    assert "3 items of its event array are no events; left out" in map(str, reading.findings)
 
 
 def test_absolute_integer_microseconds_of_old_exporters(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "t.json", [span("a", "Operator", 1623212388426902, 35)])
-    events = kineto.read(path).events
+    events = read_with(kineto, path).events
     assert events["start_ns"].to_list() == [1623212388426902000]
     assert events["kind"].to_list() == ["op"]
 
 
 def test_gpu_rows_name_their_device_stream_and_process(tmp_path: Path) -> None:
-    events = kineto.read(write_trace(tmp_path / "t.json.gz", decode_trace(1, device=3))).events
+    events = read_with(kineto, write_trace(tmp_path / "t.json.gz", decode_trace(1, device=3))).events
     kernels = events.filter(pl.col("kind") == "kernel")
     assert set(kernels["device"].cast(pl.String)) == {"GPU 3"}
     assert set(kernels["stream"]) == {7}
@@ -145,11 +145,11 @@ def test_text_in_odd_places_is_survived(tmp_path: Path) -> None:
         span("d", "cpu_op", 9.0, -4.0),
         {"ph": "X", "name": "e", "ts": 10},
     ]
-    reading = kineto.read(write_trace(tmp_path / "t.json", odd))
+    reading = read_with(kineto, write_trace(tmp_path / "t.json", odd))
     assert reading.events.height == 6
     assert reading.events["dur_ns"].min() == 0
-    assert any("1 spans have a negative duration" in note for note in reading.notes)
-    assert any("1 spans have no duration" in note for note in reading.notes)
+    assert any("1 spans have a negative duration" in note for note in map(str, reading.findings))
+    assert any("1 spans have no duration" in note for note in map(str, reading.findings))
     assert reading.events["tid"].to_list()[0] == 7
 
 
@@ -172,7 +172,7 @@ def test_damage_is_one_clear_error(tmp_path: Path, content: bytes, problem: str)
     path = tmp_path / "t.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match="t.json") as caught:
-        kineto.read(path)
+        read_with(kineto, path)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -182,14 +182,14 @@ def test_bytes_that_are_not_utf8_are_replaced_and_said(tmp_path: Path, monkeypat
     path = write_trace(tmp_path / "t.json", decode_trace(9))
     path.write_bytes(path.read_bytes().replace(b"aten::op", b"aten::\xffp", 3).replace(b"x.json", b"\xfe.json"))
     monkeypatch.setattr(json_windows, "WINDOW_BYTES", window)
-    reading = kineto.read(path)
+    reading = read_with(kineto, path)
     assert reading.events.height == 9 * 10
     assert (reading.events["name"].cast(pl.String) == "aten::\ufffdp").sum() == 3
-    assert any("not UTF-8" in note for note in reading.notes)
+    assert any("not UTF-8" in note for note in map(str, reading.findings))
 
 
 def test_truncated_gzip_is_one_clear_error(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "t.json.gz", decode_trace(50))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="cut off"):
-        kineto.read(path)
+        read_with(kineto, path)

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rca.capture import Reading
+from rca.capture.source import Reader, Source
+
 BASE_NS = 1_790_857_026_000_000_000
 KERNELS = (
     "void at::native::vectorized_elementwise_kernel<4, Add>(int, Add)",
@@ -94,3 +97,8 @@ def write_pair(folder: Path, **abnormal: Any) -> tuple[Path, Path]:
     write_trace(folder / "normal" / "rank0.json", decode_trace(seed=1))
     write_trace(folder / "abnormal" / "rank0.json", decode_trace(**({"seed": 2} | abnormal)))
     return folder / "normal", folder / "abnormal"
+
+
+def read_with(reader: Reader, *paths: Path) -> Reading:
+    """Read one source as `rca.capture.load` would."""
+    return reader.read(Source(tuple(paths)))

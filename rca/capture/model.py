@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from rca.capture.findings import Finding
 from rca.capture.tables import COUNTERS, CYCLE_ROWS, EVENTS, empty
+
+
+class Clock(StrEnum):
+    """What the times of a source count from."""
+
+    UNIX = "unix"
+    """ns since 1970."""
+    BOOT = "boot"
+    """ns since the machine started (CLOCK_BOOTTIME, CLOCK_MONOTONIC)."""
+    OWN = "own"
+    """A zero of the source's own."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +36,18 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one reader got out of one file. ``meta`` holds facts of the source (rank, versions, profiler settings)."""
+    """What one reader got out of one source.
+
+    ``meta`` holds facts of the source for reports (rank, versions, profiler settings), never environment variables or
+    free text that may hold secrets. ``clock`` is what the times count from.
+    """
 
     events: pl.DataFrame = field(default_factory=lambda: empty(EVENTS))
     counters: pl.DataFrame = field(default_factory=lambda: empty(COUNTERS))
     cycle_rows: pl.DataFrame = field(default_factory=lambda: empty(CYCLE_ROWS))
     meta: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    clock: Clock = Clock.UNIX
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,7 @@ class Capture:
         counters: `COUNTERS`, sorted by metric, device and time.
         cycle_rows: `CYCLE_ROWS` of captures that were cut and reduced before they reached us.
         meta: one dict of facts per file.
-        notes: what a reader had to skip, clamp or guess, for the report.
+        findings: what is wrong or odd about it, in the order in which it was found.
     """
 
     path: Path
@@ -52,7 +70,7 @@ class Capture:
     counters: pl.DataFrame
     cycle_rows: pl.DataFrame
     meta: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def digest(self) -> tuple[str, ...]:

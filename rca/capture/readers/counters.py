@@ -8,19 +8,21 @@ from pathlib import Path
 
 import polars as pl
 
+from rca.capture.findings import Finding
 from rca.capture.model import Reading
 from rca.capture.readers.csv_table import (
-    columns_of,
     integers,
     nanoseconds,
     numbers,
     read_text_columns,
     require_columns,
 )
+from rca.capture.source import Probe, Source, alone
 from rca.capture.tables import COUNTERS, HOST
 from rca.errors import InputError
 
 NAME = "counters"
+group = alone
 
 _OWN = ("timestamp", "metric", "device", "value")
 _REFERENCE = ("counter_name", "timestamp", "value")
@@ -50,14 +52,16 @@ _TO_BASE_UNIT = {
 }
 
 
-def matches(head: bytes) -> bool:
-    """Tell from a file's first bytes whether it is (or was meant to be) a table of counter samples."""
-    columns = set(columns_of(head))
+def matches(probe: Probe) -> bool:
+    """Tell from a file's first line whether it is (or was meant to be) a table of counter samples."""
+    columns = set(probe.csv_columns)
     return "counter_name" in columns or len(columns & set(_OWN)) >= 3
 
 
-def read(path: Path) -> Reading:
+def read(source: Source) -> Reading:
     """Read one file. Raises `InputError` when a column is missing or holds what it must not."""
+    path = source.path
+    source.advance_whole(path)
     table = read_text_columns(path, ())
     reference = "counter_name" in table.columns
     require_columns(path, table, _REFERENCE if reference else _OWN)
@@ -76,9 +80,10 @@ def read(path: Path) -> Reading:
             {unit: base for unit, (base, _) in _TO_BASE_UNIT.items()}, default=pl.col("unit"), return_dtype=pl.String
         )
     )
-    notes = [f"{lost:,} samples without a value; left out"] if (lost := frame["value"].null_count()) else []
+    lost = frame["value"].null_count()
+    findings = (Finding("bad_values", f"{lost:,} samples without a value; left out"),) if lost else ()
     kept = frame.filter(pl.col("value").is_not_null())
-    return Reading(counters=kept.select(pl.col(key).cast(dtype) for key, dtype in COUNTERS.items()), notes=tuple(notes))
+    return Reading(counters=kept.select(pl.col(key).cast(dtype) for key, dtype in COUNTERS.items()), findings=findings)
 
 
 def _nanoseconds(path: Path, table: pl.DataFrame) -> pl.Series:

@@ -15,12 +15,6 @@ MAX_NS = 9e18
 """int64 ends a little later, in the year 2262."""
 
 
-def columns_of(head: bytes) -> list[str]:
-    """Return the column names in the first line of a CSV file."""
-    first_line = head.split(b"\n", 1)[0].decode("utf-8", errors="replace").lstrip("\ufeff")
-    return [name.strip().strip('"') for name in first_line.split(",")]
-
-
 def read_text_columns(path: Path, required: Collection[str]) -> pl.DataFrame:
     """Read a CSV file with every column as text.
 

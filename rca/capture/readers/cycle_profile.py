@@ -5,16 +5,17 @@ The capture was cut into cycles and reduced to β, μ and σ before it reached u
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 
+from rca.capture.findings import Finding
 from rca.capture.model import Reading
-from rca.capture.readers.csv_table import columns_of, integers, nanoseconds, numbers, read_text_columns
+from rca.capture.readers.csv_table import integers, nanoseconds, numbers, read_text_columns
+from rca.capture.source import Probe, Source, alone
 from rca.capture.tables import CYCLE_ROWS, NO_METRIC
 from rca.errors import InputError
 
 NAME = "cycle-profile"
+group = alone
 
 REQUIRED = (
     "cycle",
@@ -32,27 +33,29 @@ REQUIRED = (
 _TELLING = {"beta_pct", "function_name", "mu_pct", "anchor_name", "anchor_dur_us", "cycle_start_ts"}
 
 
-def matches(head: bytes) -> bool:
-    """Tell from a file's first bytes whether it is (or was meant to be) a per-cycle profile."""
-    return len(_TELLING & set(columns_of(head))) >= 2
+def matches(probe: Probe) -> bool:
+    """Tell from a file's first line whether it is (or was meant to be) a per-cycle profile."""
+    return len(_TELLING.intersection(probe.csv_columns)) >= 2
 
 
-def read(path: Path) -> Reading:
+def read(source: Source) -> Reading:
     """Read one file.
 
     Raises:
         InputError: a column is missing or holds what it must not, or a cycle has no positive duration.
     """
+    path = source.path
+    source.advance_whole(path)
     table = read_text_columns(path, REQUIRED)
     cycle_us = numbers(path, table, "anchor_dur_us")
     nanoseconds(path, "anchor_dur_us", cycle_us, 1000)
     if (not_positive := cycle_us <= 0).any():
         row = int(not_positive.arg_max() or 0)
         raise InputError(path, f"line {row + 2}: anchor_dur_us is {cycle_us[row]:g}, a cycle must last", "export again")
-    notes = []
+    findings = []
     duration = numbers(path, table, "duration")
     if negative := int((duration < 0).sum()):
-        notes.append(f"{negative:,} rows have a negative duration")
+        findings.append(Finding("bad_values", f"{negative:,} rows have a negative duration"))
     rows = pl.DataFrame(
         {
             "pid": integers(path, table, "pid"),
@@ -75,8 +78,9 @@ def read(path: Path) -> Reading:
     ).select(pl.col(key).cast(dtype) for key, dtype in CYCLE_ROWS.items())
     rows, dropped = _without_repeats(rows)
     if dropped:
-        notes.append(f"{dropped:,} rows repeat a (pid, cycle, function, device, metric) seen before; left out")
-    return Reading(cycle_rows=rows, notes=tuple(notes))
+        text = f"{dropped:,} rows repeat a (pid, cycle, function, device, metric) seen before; left out"
+        findings.append(Finding("bad_values", text))
+    return Reading(cycle_rows=rows, findings=tuple(findings))
 
 
 def _without_repeats(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:

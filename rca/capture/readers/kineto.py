@@ -17,12 +17,15 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from rca.capture.findings import Finding
 from rca.capture.model import Reading
 from rca.capture.readers.json_windows import EventArray
+from rca.capture.source import Probe, Source, alone
 from rca.capture.tables import EVENTS, HOST, UNKNOWN_RANK
 from rca.errors import InputError
 
 NAME = "kineto"
+group = alone
 
 _Scalar = int | float | str | None
 
@@ -74,20 +77,23 @@ class _Event(msgspec.Struct, gc=False):
     args: _Args | str | None = None
 
 
-def matches(head: bytes) -> bool:
+def matches(probe: Probe) -> bool:
     """Tell from a file's first bytes whether it is a Chrome trace."""
+    head = probe.head
     start = head.lstrip(b" \t\r\n\xef\xbb\xbf")
     if start[:1] == b"[":
         return b'"ph"' in head
     return start[:1] == b"{" and (b'"traceEvents"' in head or (b'"schemaVersion"' in head and b'"deviceProperties"' in head))
 
 
-def read(path: Path) -> Reading:
+def read(source: Source) -> Reading:
     """Read one trace file.
 
     Raises:
         InputError: the file is damaged (see `EventArray`) or its times are not numbers.
     """
+    path = source.path
+    source.advance_whole(path)
     array = EventArray(path, msgspec.json.Decoder(list[_Event]), _salvage)
     columns = _Columns()
     for window in array:
@@ -98,7 +104,7 @@ def read(path: Path) -> Reading:
     if array.dropped:
         notes.append(f"{array.dropped:,} items of its event array are no events; left out")
     if columns.rows == 0:
-        return Reading(meta=meta, notes=(*notes, "holds no spans (no event with ph X)"))
+        return Reading(meta=meta, findings=_findings([*notes, "holds no spans (no event with ph X)"]))
     base_ns = document.get("baseTimeNanoseconds")
     if not isinstance(base_ns, (int, float)) or not 0 <= base_ns < MAX_US * 1000:
         base_ns = None
@@ -106,7 +112,11 @@ def read(path: Path) -> Reading:
     if base_ns is None and int(table["start_ns"].min() or 0) < ABSOLUTE_US * 1000:  # type: ignore[arg-type]
         notes.append("states no baseTimeNanoseconds: its times cannot be placed on the wall clock")
         meta["wall_clock"] = False
-    return Reading(events=_with_process(table, meta, notes), meta=meta, notes=tuple(notes))
+    return Reading(events=_with_process(table, meta, notes), meta=meta, findings=_findings(notes))
+
+
+def _findings(notes: list[str]) -> tuple[Finding, ...]:
+    return tuple(Finding("bad_values", note) for note in notes)
 
 
 def _salvage(item: Any) -> _Event | None:
