@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from rca.capture import Capture, Progress, load, no_progress
+from rca.capture import Capture, Progress
+from rca.capture.load import load, no_progress
 from rca.comparison import RankComparison, compare_ranks, pair
 from rca.cycles import Rank, choose, cut
 from rca.errors import InputError, TooLittleDataError

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rca import capture
 from rca.api import Comparison
+from rca.capture import Progress as OnProgress
+from rca.capture.load import no_progress
 from reports.view import STATUS_WORDS
 
 _COLOURS = {
@@ -28,10 +29,10 @@ _QUICK_SECONDS = 2
 
 
 @contextmanager
-def progress(enabled: bool) -> Iterator[capture.Progress]:
+def progress(enabled: bool) -> Iterator[OnProgress]:
     """Show the files and bytes that are done on stderr, on a terminal only, and only for work longer than two seconds."""
     if not enabled or not sys.stderr.isatty():
-        yield capture.no_progress
+        yield no_progress
         return
     began = time.monotonic()
     bar = Progress(

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from traces import decode_trace, span, write_trace
 
-from rca.capture import Capture, load
+from rca.capture import Capture
+from rca.capture.load import load
 from rca.cycles import choose, cut
 from rca.cycles.anchors import GRAMMAR, Work
 from rca.errors import TooLittleDataError, UsageError

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traces import KERNELS, decode_trace, span, write_counters, write_trace
 
-from rca.capture import load
+from rca.capture.load import load
 from rca.cycles import choose, cut
 from rca.profile import Profile, build
 from rca.profile.counters_join import Series, estimate_cores, event_moments, norm_factor

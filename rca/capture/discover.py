@@ -11,7 +11,7 @@ from pathlib import Path
 from rca.capture import bytes_in
 from rca.capture.findings import Finding, Severity
 from rca.capture.model import SourceFile
-from rca.capture.readers import READERS
+from rca.capture.readers.registry import READERS
 from rca.capture.source import HEAD_BYTES, Probe, Reader
 from rca.errors import InputError
 

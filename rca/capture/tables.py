@@ -27,6 +27,7 @@ KINDS = (
     "other",
 )
 KIND = pl.Enum(KINDS)
+GPU_KINDS = ("kernel", "memcpy", "memset")
 
 HOST = "Host"
 """Device of everything that happens on the CPU; GPUs are ``GPU <index>``, single cores ``CPU <index>``."""
