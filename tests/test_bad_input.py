@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from traces import decode_trace, write_counters, write_pair, write_trace
+from traces import decode_trace, span, write_counters, write_pair, write_trace
 
 from rca.api import compare
 from rca.capture.readers.cycle_profile import REQUIRED
@@ -154,10 +154,9 @@ def test_trace_without_spans(tmp_path: Path) -> None:
 
 
 def test_trace_without_cycles(tmp_path: Path) -> None:
-    trace = decode_trace(5, anchor="something else")
+    trace = {"traceEvents": [span(f"once {'abcdefgh'[i]}", "user_annotation", 10.0 * i, 9) for i in range(8)]}
     error = error_of(write_trace(tmp_path / "t.json", trace))
     assert "no cycles found" in str(error)
-    assert "'something else'" in str(error)
     assert error.exit_code == 4
 
 

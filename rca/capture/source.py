@@ -36,7 +36,8 @@ class Probe:
         if not self.head.startswith(SQLITE_MAGIC):
             return frozenset()
         with contextlib.suppress(sqlite3.Error), contextlib.closing(open_sqlite(self.path)) as database:
-            return frozenset(name for (name,) in database.execute("SELECT name FROM sqlite_master"))
+            database.text_factory = lambda text: text.decode(errors="replace")
+            return frozenset(str(name) for (name,) in database.execute("SELECT name FROM sqlite_master"))
         return frozenset()
 
 

@@ -1,5 +1,6 @@
-"""Counter samples as CSV: ``timestamp,metric,device,value[,unit][,pid]``, or the reference's
-``counter_name,timestamp,value,hostname`` (FORMATS.md §7.6), whose per-process counters carry the pid in their name.
+"""Counter samples as CSV: one row per sample, ``timestamp,metric,device,value[,unit][,pid]``; one column per metric (see
+`counters_wide`); or the reference's ``counter_name,timestamp,value,hostname`` (FORMATS.md §7.6), whose per-process
+counters carry the pid in their name.
 """
 
 from __future__ import annotations
@@ -10,105 +11,95 @@ import polars as pl
 
 from rca.capture.findings import Finding
 from rca.capture.model import Reading
-from rca.capture.readers.csv_table import (
-    integers,
-    nanoseconds,
-    numbers,
-    read_text_columns,
-    require_columns,
-)
+from rca.capture.readers.counter_units import UNSPLIT, device_names, meaning_of
+from rca.capture.readers.counters_wide import joined, read_times, read_wide, text_table, time_column
+from rca.capture.readers.csv_table import numbers, require_columns
 from rca.capture.source import Probe, Source, alone
-from rca.capture.tables import COUNTERS, HOST
-from rca.errors import InputError
+from rca.capture.tables import HOST
 
 NAME = "counters"
 group = alone
 
 _OWN = ("timestamp", "metric", "device", "value")
 _REFERENCE = ("counter_name", "timestamp", "value")
-
-UNSPLIT = "all GPUs"
-"""Device of GPU counters whose source does not say which GPU a sample is of."""
-
-_NS_PER_UNIT = ((1e17, 1), (1e14, 1_000), (1e11, 1_000_000), (0, 1_000_000_000))
-"""Smallest plausible epoch time in ns, µs, ms, s: any date after 1973 is told apart by its magnitude."""
-
-_TO_BASE_UNIT = {
-    "khz": ("MHz", 1e-3),
-    "ghz": ("MHz", 1e3),
-    "kb/s": ("bytes/s", 1e3),
-    "mb/s": ("bytes/s", 1e6),
-    "gb/s": ("bytes/s", 1e9),
-    "kib/s": ("bytes/s", 1024.0),
-    "mib/s": ("bytes/s", 1024.0**2),
-    "gib/s": ("bytes/s", 1024.0**3),
-    "kb": ("bytes", 1e3),
-    "mb": ("bytes", 1e6),
-    "gb": ("bytes", 1e9),
-    "kib": ("bytes", 1024.0),
-    "mib": ("bytes", 1024.0**2),
-    "gib": ("bytes", 1024.0**3),
-    "mw": ("W", 1e-3),
-}
+_TELLING = ("gpu", "cpu", "mem", "power", "clock", "freq", "util", "usage", "temp", "pcie", "net_", "vllm:", "sglang:")
+"""What at least one column of a wide table names; a table with a time column alone may be anything."""
 
 
 def matches(probe: Probe) -> bool:
     """Tell from a file's first line whether it is (or was meant to be) a table of counter samples."""
     columns = set(probe.csv_columns)
-    return "counter_name" in columns or len(columns & set(_OWN)) >= 3
+    if "counter_name" in columns or len(columns & set(_OWN)) >= 3:
+        return True
+    return len(columns) > 1 and is_wide(probe.csv_columns)
+
+
+def is_wide(columns: tuple[str, ...]) -> bool:
+    """Tell whether columns are those of a wide table: a time first (an index may precede it), and a metric after it."""
+    time = time_column(columns[:2])
+    return time is not None and any(word in name.lower() for name in columns if name != time for word in _TELLING)
 
 
 def read(source: Source) -> Reading:
     """Read one file. Raises `InputError` when a column is missing or holds what it must not."""
     path = source.path
     source.advance_whole(path)
-    table = read_text_columns(path, ())
-    reference = "counter_name" in table.columns
-    require_columns(path, table, _REFERENCE if reference else _OWN)
-    value = numbers(path, table, "value", nullable=True)
-    frame = pl.DataFrame({"ts_ns": _nanoseconds(path, table), "value": value})
-    frame = frame.with_columns(_reference_keys(table) if reference else _own_keys(path, table))
-    scale = (
-        pl.col("unit")
-        .str.to_lowercase()
-        .replace_strict({unit: factor for unit, (_, factor) in _TO_BASE_UNIT.items()}, default=1.0, return_dtype=pl.Float64)
+    table = text_table(path)
+    if "counter_name" in table.columns:
+        require_columns(path, table, _REFERENCE)
+        return read_long(path, table, _reference_keys(table))
+    if not {"metric", "value"} & set(table.columns) and is_wide(tuple(table.columns)):
+        return read_wide(path, table)
+    require_columns(path, table, _OWN)
+    return read_long(path, table, _own_keys(path, table))
+
+
+def read_long(path: Path, table: pl.DataFrame, keys: pl.DataFrame, time: str = "timestamp") -> Reading:
+    """Read a table of text columns with one row per sample. ``keys``: its ``metric``, ``device``, ``pid``, ``unit``.
+
+    Raises:
+        InputError: a value or time is no number.
+    """
+    times, clock, findings = read_times(path, table, time)
+    frame = keys.with_columns(ts_ns=times, value=numbers(path, table, "value", nullable=True))
+    if lost := frame.filter(pl.col("value").is_null() | pl.col("ts_ns").is_null()).height:
+        findings = (*findings, Finding("bad_values", f"{lost:,} samples without a value; left out"))
+    return Reading(
+        counters=joined([frame.filter(pl.col("value").is_not_null()).select(_COLUMNS)]), findings=findings, clock=clock
     )
-    frame = frame.with_columns(value=pl.col("value") * scale).with_columns(
-        unit=pl.col("unit")
-        .str.to_lowercase()
-        .replace_strict(
-            {unit: base for unit, (base, _) in _TO_BASE_UNIT.items()}, default=pl.col("unit"), return_dtype=pl.String
+
+
+_COLUMNS = ("ts_ns", "metric", "device", "pid", "value", "unit", "total")
+
+
+def _own_keys(path: Path, table: pl.DataFrame) -> pl.DataFrame:
+    pid = numbers(path, table, "pid", nullable=True).cast(pl.Int64, strict=False) if "pid" in table.columns else None
+    unit = table["unit"].fill_null("") if "unit" in table.columns else pl.repeat("", table.height, eager=True)
+    return own_keys(
+        pl.DataFrame(
+            {
+                "metric": table["metric"].str.strip_chars().fill_null("(no name)"),
+                "device": table["device"],
+                "pid": pl.Series("pid", pid if pid is not None else [None] * table.height, dtype=pl.Int64),
+                "unit": unit.str.strip_chars(),
+            }
         )
     )
-    lost = frame["value"].null_count()
-    findings = (Finding("bad_values", f"{lost:,} samples without a value; left out"),) if lost else ()
-    kept = frame.filter(pl.col("value").is_not_null())
-    return Reading(counters=kept.select(pl.col(key).cast(dtype) for key, dtype in COUNTERS.items()), findings=findings)
 
 
-def _nanoseconds(path: Path, table: pl.DataFrame) -> pl.Series:
-    times = numbers(path, table, "timestamp")
-    if (times <= 0).any():
-        row = int((times <= 0).arg_max() or 0)
-        raise InputError(path, f"line {row + 2}: timestamp {times[row]:g} is not a time since 1970")
-    typical = float(times.median())  # type: ignore[arg-type]
-    factor = next(factor for smallest, factor in _NS_PER_UNIT if typical >= smallest)
-    if factor == 1:
-        return integers(path, table, "timestamp")
-    return nanoseconds(path, "timestamp", times, factor)
+def own_keys(keys: pl.DataFrame) -> pl.DataFrame:
+    """Put vendors' metric names, units left out and devices into our words."""
+    meanings = {name: meaning_of(name) for name in keys["metric"].unique()}
+    unit = pl.col("metric").replace_strict({name: m.unit for name, m in meanings.items()}, return_dtype=pl.String)
+    return keys.with_columns(
+        metric=pl.col("metric").replace_strict({name: m.metric for name, m in meanings.items()}, return_dtype=pl.String),
+        total=pl.col("metric").replace_strict({name: m.total for name, m in meanings.items()}, return_dtype=pl.Boolean),
+        unit=pl.when(pl.col("unit") == "").then(unit).otherwise("unit"),
+        device=device_names(pl.col("device")),
+    )
 
 
-def _own_keys(path: Path, table: pl.DataFrame) -> list[pl.Series]:
-    pid = numbers(path, table, "pid", nullable=True).cast(pl.Int64) if "pid" in table.columns else None
-    return [
-        table["metric"].str.strip_chars().fill_null("(no name)").alias("metric"),
-        table["device"].str.strip_chars().replace("", HOST).fill_null(HOST).alias("device"),
-        pl.Series("pid", pid if pid is not None else [None] * table.height, dtype=pl.Int64),
-        (table["unit"].fill_null("") if "unit" in table.columns else pl.repeat("", table.height, eager=True)).alias("unit"),
-    ]
-
-
-def _reference_keys(table: pl.DataFrame) -> list[pl.Series]:
+def _reference_keys(table: pl.DataFrame) -> pl.DataFrame:
     """Split ``process_cpu_usage_2300005`` into metric and pid, ``cpu_frequency_3`` into metric and core.
 
     Such files state neither device nor unit.
@@ -132,4 +123,5 @@ def _reference_keys(table: pl.DataFrame) -> list[pl.Series]:
         .otherwise(pl.lit(HOST))
         .alias("device"),
         pl.lit("").alias("unit"),
-    ).get_columns()
+        pl.lit(value=False).alias("total"),
+    )
