@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
-from rca.capture.readers import chrome, counters, cycle_profile
+from rca.capture.readers import (
+    chrome,
+    counters,
+    counters_parquet,
+    cycle_profile,
+    dcgm,
+    nsys_folder,
+    nsys_report,
+    nsys_sqlite,
+    nsys_stats,
+    nvidia_smi,
+    nvtx_gpu_proj,
+    prometheus,
+)
 from rca.capture.source import Reader
 
-READERS: tuple[Reader, ...] = (chrome, cycle_profile, counters)
-"""The first that claims a file reads it."""
+READERS: tuple[Reader, ...] = (
+    chrome,
+    cycle_profile,
+    nsys_sqlite,
+    nsys_folder,
+    nsys_report,
+    nvtx_gpu_proj,
+    nsys_stats,
+    prometheus,
+    nvidia_smi,
+    dcgm,
+    counters_parquet,
+    counters,
+)
+"""The first that claims a file reads it. Loose claims (any CSV with a time column) come last."""
