@@ -90,8 +90,8 @@ def test_single_reports_and_stdout(tmp_path: Path, rca) -> None:
         ({"slow": 1.3}, True, 1),
         ({}, True, 0),
         ({"slow": 0.7}, True, 0),
-        ({"anchor": "step[DECODE bs=4]"}, False, 3),
-        ({"anchor": "step[DECODE bs=4]"}, True, 3),
+        ({"anchor": "execute_context_4(400)_generation_0(0)"}, False, 3),
+        ({"anchor": "execute_context_4(400)_generation_0(0)"}, True, 3),
         ({"cycles": 3}, True, 4),
     ],
 )

@@ -118,8 +118,17 @@ def test_one_cycle_is_too_little_data(tmp_path: Path) -> None:
     assert result.ranks[0].cycle_time.ratio is None
 
 
+def test_different_annotations_around_the_same_work_are_no_obstacle(tmp_path: Path) -> None:
+    write_pair(tmp_path, anchor="step[DECODE bs=4]", slow=1.3)
+    result = compare(tmp_path / "normal", tmp_path / "abnormal")
+    assert result.verdict.status == "slower"
+    assert result.ranks[0].normal.anchor.startswith("repeating kernel sequence")
+
+
 def test_different_anchors_are_not_comparable(tmp_path: Path) -> None:
     write_pair(tmp_path, anchor="step[DECODE bs=4]")
+    trace = tmp_path / "abnormal" / "rank0.json"
+    trace.write_text(trace.read_text().replace("aten::", "new::").replace("gemm", "other").replace("Kernel", "Krnl").replace("cudaL", "hipL").replace("ncclDev", "rcclDev").replace("vectorized", "unrolled"))  # fmt: skip
     result = compare(tmp_path / "normal", tmp_path / "abnormal")
     assert result.verdict.status == "not_comparable"
     assert "different anchors" in result.verdict.headline

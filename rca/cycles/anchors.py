@@ -1,116 +1,180 @@
-"""What marks a cycle: the grammar of the engines' annotations, and the choice of one anchor for both sides."""
+"""The choice of what marks a cycle: candidates of each side, best first, and one anchor for both sides."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
 
 from rca.capture import Capture
+from rca.cycles.grammar import GRAMMAR, KNOWN_FRAMES, Anchor, AnchorKind
+from rca.cycles.sequence import cycle_starts, find_mark
 from rca.errors import TooLittleDataError, UsageError
 
-PREFILL, DECODE, MIXED, IDLE, UNKNOWN = "prefill", "decode", "mixed", "idle", "unknown"
+NVTX_PREFIX = "nvtx:"
+_PROCESS = ["file", "rank", "pid"]
+_THREAD = [*_PROCESS, "tid"]
+_CALLED_BY_ALL = r"(?:^|[ .:])(?:_call_impl|_wrapped_call_impl|Event\.wait|Condition\.wait|wait|recv_requests)$"
+"""Frames that recur without being a loop of the program (FORMATS.md §7.4)."""
+
+MIN_RECURRING = 3
+MIN_COVERAGE = 0.5
+"""A span that recurs over less than this share of a recording does not cut it into cycles."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one cycle did, as far as its annotation says: phase, requests in the batch, tokens computed."""
+class Candidate:
+    """An anchor that one side has: how many cycles it gives, the share of the recording that they cover, their median."""
 
-    phase: str = UNKNOWN
-    batch: int | None = None
-    tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """A kind of span that starts a cycle. ``name`` is what reports print; ``work`` reads the span's own name."""
-
-    name: str
-    pattern: re.Pattern[str]
-    work: Callable[[re.Match[str]], Work]
+    anchor: Anchor
+    cycles: int
+    coverage: float
+    median_us: float
 
 
-def _engine_step(match: re.Match[str]) -> Work:
-    """``execute_context_<n>(<tokens>)_generation_<n>(<tokens>)``, or the detailed form that leads with all tokens."""
-    total, context_requests, context, generation_requests, generation = match.groups()
-    n_context, n_generation = int(context_requests), int(generation_requests)
-    if n_context and n_generation:
-        phase = MIXED
-    elif n_context:
-        phase = PREFILL
-    else:
-        phase = DECODE if n_generation else IDLE
-    if total is None and context.isdigit() and generation.isdigit():
-        total = int(context) + int(generation)
-    return Work(phase, n_context + n_generation, None if total is None else int(total))
+def candidates(capture: Capture, cycle: str | None = None) -> Iterator[Candidate]:
+    """Yield the anchors that a capture has, best first; with ``cycle``, only the one that the user asks for."""
+    for anchor in [user_anchor(cycle, capture)] if cycle else _anchors(capture):
+        spans = anchor_spans(capture, anchor)
+        if spans.height:
+            yield _candidate(capture, anchor, spans)
 
 
-_SGLANG_PHASE = {"DECODE": DECODE, "EXTEND": PREFILL, "MIXED": MIXED, "IDLE": IDLE}
+def _anchors(capture: Capture) -> Iterator[Anchor]:
+    yield from _known(capture)
+    for kinds in (("annotation",), ("python",)):
+        if (anchor := _recurring(capture, kinds)) is not None:
+            yield anchor
+    if (anchor := _sequence(capture)) is not None:
+        yield anchor
 
 
-def _sglang_step(match: re.Match[str]) -> Work:
-    mode, batch, tokens = match.groups()
-    phase = _SGLANG_PHASE.get(mode, UNKNOWN)
-    n_batch = int(batch) if batch else None
-    if tokens:
-        return Work(phase, n_batch, int(tokens))
-    return Work(phase, n_batch, n_batch if phase == DECODE else None)
+def _known(capture: Capture) -> list[Anchor]:
+    """Return the anchors of the tables that name a span of the capture."""
+    pairs = capture.events.select("kind", "name").unique().with_columns(pl.col("kind", "name").cast(pl.String)).rows()
+    return [
+        anchor
+        for anchor in (*GRAMMAR, *KNOWN_FRAMES)
+        if anchor.pattern and any(kind in anchor.event_kinds and anchor.pattern.search(name) for kind, name in pairs)
+    ]
 
 
-def _plain(_match: re.Match[str]) -> Work:
-    return Work()
-
-
-GRAMMAR = (
-    # vLLM 0.14 to 0.33; the detailed form also in SGLang of mid-2026 (FORMATS.md §3.2, §2.2)
-    Anchor(
-        "execute_context_…_generation_…",
-        re.compile(r"^execute_(?:(\d+)_)?context_(\d+)\(([^)]*)\)_generation_(\d+)\(([^)]*)\)"),
-        _engine_step,
-    ),
-    # SGLang 0.5.12 and later (FORMATS.md §2.2)
-    Anchor("step[…]", re.compile(r"^step\[(\w+)(?: bs=(\d+))?(?: toks=(\d+))?"), _sglang_step),
-    # torch.profiler.schedule, any program
-    Anchor("ProfilerStep#", re.compile(r"^ProfilerStep#\d+$"), _plain),
-)
-"""Tried in this order. A new engine or wording is one more row."""
-
-IDLE_MARKS = re.compile(r"^scheduler\.idle$")
-"""Spans that an engine writes while it has nothing to do."""
+def _candidate(capture: Capture, anchor: Anchor, spans: pl.DataFrame) -> Candidate:
+    end = pl.col("start_ns") + pl.col("dur_ns")
+    recorded = capture.events.filter(pl.col("kind") != "window").select(end.max() - pl.col("start_ns").min()).item() or 1
+    per_process = spans.group_by(_PROCESS).agg(
+        (end.max() - pl.col("start_ns").min()).alias("covered"),
+        pl.len().alias("cycles"),
+        pl.col("start_ns").sort().diff().median().alias("period"),
+    )
+    period = per_process["period"].drop_nulls()
+    median_ns = float(period.median()) if len(period) else float(spans["dur_ns"].median())  # type: ignore[arg-type]
+    covered = float(per_process["covered"].max())  # type: ignore[arg-type]
+    return Candidate(anchor, int(per_process["cycles"].max()), min(covered / recorded, 1.0), median_ns / 1000)  # type: ignore[arg-type]
 
 
 def user_anchor(text: str, *captures: Capture) -> Anchor:
-    """Return the anchor that ``--cycle`` asks for: the spans of that very name, else those that the expression finds."""
-    named = any((_candidates(capture)["name"].cast(pl.String) == text).any() for capture in captures)
+    """Return the anchor that ``--cycle`` asks for: the spans of that very name, else those that the expression finds.
+
+    ``nvtx:`` before it restricts the search to annotations.
+    """
+    kinds = ("annotation",) if text.startswith(NVTX_PREFIX) else ("annotation", "op", "python", "runtime", "kernel")
+    wanted = text.removeprefix(NVTX_PREFIX)
+    named = any((_of_kinds(capture, kinds)["name"].cast(pl.String) == wanted).any() for capture in captures)
     try:
-        return Anchor(text, re.compile(rf"^{re.escape(text)}$" if named else text), _plain)
+        pattern = re.compile(rf"^{re.escape(wanted)}$" if named else wanted)
     except re.error as error:
         raise UsageError(f"--cycle {text!r} names no span and is no regular expression: {error}") from None
+    return Anchor(text, pattern, kind=AnchorKind.USER, event_kinds=kinds)
 
 
 def anchor_spans(capture: Capture, anchor: Anchor) -> pl.DataFrame:
-    """Return the host spans that ``anchor`` matches, sorted by start.
+    """Return the spans that start a cycle, sorted by start, in the columns of `rca.capture.tables.EVENTS`.
 
     Of spans inside each other only the outermost counts, and of several threads of a process only the one that spends
     most time in them: a cycle has one beginning.
     """
-    host = _candidates(capture)
+    if anchor.pattern is None:
+        return _sequence_spans(capture, anchor)
+    host = _of_kinds(capture, anchor.event_kinds)
     names = host["name"].unique().cast(pl.String)
     wanted = [name for name in names if anchor.pattern.search(name)]
-    thread = ["file", "rank", "pid", "tid"]
+    if not wanted:
+        return host.clear()
+    outermost = _outermost(host.filter(pl.col("name").cast(pl.String).is_in(wanted)))
+    busy = outermost.group_by(_THREAD).agg(pl.col("dur_ns").sum()).sort("dur_ns", "tid", descending=[True, False])
+    main = busy.unique(_PROCESS, keep="first", maintain_order=True).select(_THREAD)
+    return outermost.join(main, on=_THREAD, how="semi").sort("start_ns")
+
+
+def _outermost(spans: pl.DataFrame) -> pl.DataFrame:
     end = pl.col("start_ns") + pl.col("dur_ns")
-    spans = host.filter(pl.col("name").cast(pl.String).is_in(wanted)).sort("start_ns", "dur_ns", descending=[False, True])
-    inside = pl.col("start_ns") < end.cum_max().shift(1).over(thread).fill_null(pl.col("start_ns"))
-    outermost = spans.filter(~inside)
-    busy = outermost.group_by(thread).agg(pl.col("dur_ns").sum()).sort("dur_ns", "tid", descending=[True, False])
-    main = busy.unique(thread[:3], keep="first", maintain_order=True).select(thread)
-    return outermost.join(main, on=thread, how="semi").sort("start_ns")
+    ordered = spans.sort("start_ns", "dur_ns", descending=[False, True])
+    inside = pl.col("start_ns") < end.cum_max().shift(1).over(_THREAD).fill_null(pl.col("start_ns"))
+    return ordered.filter(~inside)
 
 
-def _candidates(capture: Capture) -> pl.DataFrame:
-    return capture.events.filter(pl.col("kind").is_in(["annotation", "op", "python"]))
+def _of_kinds(capture: Capture, kinds: tuple[str, ...]) -> pl.DataFrame:
+    return capture.events.filter(pl.col("kind").is_in(list(kinds)))
+
+
+def _recurring(capture: Capture, kinds: tuple[str, ...]) -> Anchor | None:
+    """Find the span whose repeated outermost calls take most time; of several that take as much, the longest one.
+
+    Numbers in names count as equal. What runs once or twice encloses the loop or stands beside it.
+    """
+    general = pl.col("name").cast(pl.String).str.replace_all(r"\d+", "#").cast(pl.Categorical)
+    spans = _of_kinds(capture, kinds)
+    spans = spans.filter(~pl.col("name").cast(pl.String).str.contains(_CALLED_BY_ALL)).with_columns(general=general)
+    often = spans.filter(pl.len().over(*_THREAD, "general") >= MIN_RECURRING)
+    if often.height == 0:
+        return None
+    loops = (
+        _outermost(often)
+        .group_by(*_THREAD, "general")
+        .agg(pl.col("dur_ns").sum().alias("total"), pl.col("dur_ns").mean().alias("mean"), pl.len().alias("calls"))
+        .filter(pl.col("calls") >= MIN_RECURRING)
+    )
+    best = loops.filter(pl.col("total") >= 0.9 * loops["total"].max())  # type: ignore[operator]
+    if best.height == 0:
+        return None
+    name = str(best.sort("mean", pl.col("general").cast(pl.String), descending=[True, False])["general"][0])
+    pattern = re.compile("^" + re.escape(name).replace(r"\#", r"(?:#|\d+)") + "$")
+    anchor = Anchor(name, pattern, kind=AnchorKind.RECURRING, event_kinds=kinds)
+    spans = anchor_spans(capture, anchor)
+    return anchor if spans.height and _candidate(capture, anchor, spans).coverage >= MIN_COVERAGE else None
+
+
+def _sequence(capture: Capture) -> Anchor | None:
+    """Find the repeating sequence of the process that does most."""
+    work = capture.events.filter(pl.col("kind").is_in(["kernel", "memcpy", "memset", "op"]))
+    if work.height == 0:
+        return None
+    process = work.group_by(_PROCESS).len().sort("len", *_PROCESS, descending=[True, False, False, False])
+    mark = find_mark(capture.events.join(process.head(1), on=_PROCESS, how="semi", maintain_order="left"))
+    if mark is None:
+        return None
+    name = f"repeating {'kernel' if mark.on_gpu else 'operator'} sequence from {mark.first[:60]}"
+    return Anchor(name, None, kind=AnchorKind.SEQUENCE, mark=mark)
+
+
+def _sequence_spans(capture: Capture, anchor: Anchor) -> pl.DataFrame:
+    """Make one span per cycle: they follow each other without a gap; the last one, whose end is not known, has no length."""
+    assert anchor.mark is not None  # noqa: S101  (of every anchor without a pattern)
+    parts = []
+    for _, own in sorted(capture.events.group_by(_PROCESS, maintain_order=True)):
+        starts = cycle_starts(own, anchor.mark)
+        if len(starts) < 2:
+            continue
+        row = own.head(1).with_columns(name=pl.lit(anchor.name).cast(pl.Categorical), kind=pl.lit("annotation"))
+        parts.append(
+            row.select(pl.exclude("start_ns", "dur_ns", "kind"), kind=pl.lit("annotation").cast(own.schema["kind"]))
+            .join(pl.DataFrame({"start_ns": starts, "dur_ns": [*(starts[1:] - starts[:-1]), 0]}), how="cross")
+            .select(own.columns)
+        )
+    return pl.concat(parts).sort("start_ns") if parts else capture.events.clear()
 
 
 def choose(normal: Capture, abnormal: Capture, cycle: str | None = None) -> dict[str, Anchor]:
@@ -128,15 +192,35 @@ def choose(normal: Capture, abnormal: Capture, cycle: str | None = None) -> dict
     }
     if cycle and not sides:
         raise UsageError("--cycle cuts traces; these per-cycle profiles were cut before")
-    candidates = (user_anchor(cycle, *sides.values()),) if cycle else GRAMMAR
-    present = {
-        side: [anchor for anchor in candidates if anchor_spans(capture, anchor).height] for side, capture in sides.items()
-    }
+    if cycle:
+        anchor = user_anchor(cycle, *sides.values())
+        present = {side: [anchor] if anchor_spans(capture, anchor).height else [] for side, capture in sides.items()}
+    elif known := _all_have([_known(capture) for capture in sides.values()]):
+        present = dict.fromkeys(sides, known[:1])  # the search for what repeats can be spared
+    else:
+        present = {side: [found.anchor for found in candidates(capture)] for side, capture in sides.items()}
     for side, anchors in present.items():
         if not anchors:
             raise TooLittleDataError(sides[side].path, *_no_cycles(sides[side], cycle))
-    common = [anchor for anchor in candidates if all(anchor in anchors for anchors in present.values())]
-    return {side: (common or anchors)[0] for side, anchors in present.items()}
+    return _in_common(sides, present)
+
+
+def _all_have(anchors: list[list[Anchor]]) -> list[Anchor]:
+    return [anchor for anchor in anchors[0] if all(anchor in others for others in anchors)] if anchors else []
+
+
+def _in_common(sides: dict[str, Capture], present: dict[str, list[Anchor]]) -> dict[str, Anchor]:
+    """Return the first anchor that both sides have; of repeating sequences, the first one that cuts both."""
+    if not present:
+        return {}
+    names = [{anchor.name for anchor in anchors} for anchors in present.values()]
+    for anchor in next(iter(present.values())):
+        if all(anchor.name in own for own in names):
+            return dict.fromkeys(sides, anchor)
+    for anchor in (anchor for anchors in present.values() for anchor in anchors if anchor.mark):
+        if all(anchor_spans(capture, anchor).height >= MIN_RECURRING for capture in sides.values()):
+            return dict.fromkeys(sides, anchor)
+    return {side: anchors[0] for side, anchors in present.items()}
 
 
 def _no_cycles(capture: Capture, cycle: str | None) -> tuple[str, str]:
@@ -153,4 +237,4 @@ def _no_cycles(capture: Capture, cycle: str | None) -> tuple[str, str]:
     )
     if cycle:
         return f"no cycles found: no span is named or matches {cycle!r}", hint
-    return f"no cycles found: none of {', '.join(anchor.name for anchor in GRAMMAR)} is in its traces", hint
+    return "no cycles found: no annotation of a known engine, and nothing that repeats", hint

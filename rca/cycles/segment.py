@@ -9,7 +9,8 @@ import polars as pl
 
 from rca.capture import Capture
 from rca.capture.tables import HOST, UNKNOWN_RANK
-from rca.cycles.anchors import IDLE, IDLE_MARKS, PREFILL, UNKNOWN, Anchor, anchor_spans
+from rca.cycles.anchors import anchor_spans
+from rca.cycles.grammar import IDLE, IDLE_MARKS, PREFILL, UNKNOWN, Anchor, Work
 
 CYCLES: dict[str, pl.DataType | type[pl.DataType]] = {
     "cycle": pl.Int64,
@@ -146,7 +147,7 @@ def _cut_file(capture: Capture, anchor: Anchor, spans: pl.DataFrame) -> pl.DataF
     start = spans["start_ns"].to_numpy()
     span_end = start + spans["dur_ns"].to_numpy()
     names = spans["name"].cast(pl.String)
-    work_of = {name: anchor.work(match) for name in names.unique() if (match := anchor.pattern.search(name))}
+    work_of = {name: _work(anchor, name) for name in names.unique()}
     work = [work_of[name] for name in names]
     phase = np.array([w.phase for w in work])
 
@@ -178,6 +179,11 @@ def _cut_file(capture: Capture, anchor: Anchor, spans: pl.DataFrame) -> pl.DataF
             "file": spans["file"],
         }
     ).select(pl.col(key).cast(dtype) for key, dtype in CYCLES.items())
+
+
+def _work(anchor: Anchor, name: str) -> Work:
+    match = anchor.pattern.search(name) if anchor.pattern else None
+    return anchor.work(match) if match else Work()
 
 
 def _idle_gaps(
