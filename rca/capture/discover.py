@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
 
 from rca.capture import bytes_in
+from rca.capture.archives import is_archive, open_archive
 from rca.capture.findings import Finding, Severity
 from rca.capture.model import SourceFile
 from rca.capture.readers.registry import READERS
-from rca.capture.source import HEAD_BYTES, Probe, Reader
+from rca.capture.source import HEAD_BYTES, SQLITE_MAGIC, Probe, Reader
 from rca.errors import InputError
 
 
@@ -27,11 +31,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Listing:
-    """All recordings below one path, sorted by their first file, and what is to be said about the rest."""
+    """All recordings below one path, sorted by their first file, and what is to be said about the rest.
+
+    Use it as a context manager: what had to be unpacked from archives is deleted at its end.
+    """
 
     path: Path
     found: tuple[Found, ...]
     findings: tuple[Finding, ...]
+    _unpacked: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
@@ -41,44 +49,102 @@ class Listing:
     @property
     def digest(self) -> str:
         """One hash of the content and the names of all files."""
-        content = "\n".join(f"{file.path} {file.sha256}" for file in self.files)
+        content = "\n".join(f"{file.path} {file.format} {file.sha256}" for file in self.files)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._unpacked.close()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    path: Path
+    relative: str
 
 
 def discover(path: Path) -> Listing:
-    """List what can be read below ``path``.
+    """List what can be read below ``path``; archives are unpacked as far as that is needed.
 
     Raises:
         InputError: the path does not exist, is an empty folder, or holds no file that any reader knows.
     """
-    candidates = _candidates(path)
+    with contextlib.ExitStack() as unpacked:
+        listing = _listed(path, _candidates(path), unpacked)
+        return Listing(path, *listing, unpacked.pop_all())
+
+
+def _listed(
+    path: Path, candidates: list[_Candidate], unpacked: contextlib.ExitStack
+) -> tuple[tuple[Found, ...], tuple[Finding, ...]]:
     findings: list[Finding] = []
     groups: dict[tuple[str, str], list[tuple[Path, SourceFile]]] = {}
-    readers = {reader.NAME: reader for reader in READERS}
     by_hash: dict[str, str] = {}
-    for file in candidates:
-        relative = (file.name if file == path else file.relative_to(path).as_posix()).encode(errors="replace").decode()
-        probe = Probe(file, bytes_in.head(file, HEAD_BYTES))
-        reader = next((reader for reader in READERS if reader.matches(probe)), None)
-        if reader is None:
-            findings.append(_stranger(probe, relative))
+    waiting = list(reversed(candidates))
+    while waiting:
+        candidate = waiting.pop()
+        probe = Probe(candidate.path, bytes_in.head(candidate.path, HEAD_BYTES))
+        if is_archive(probe.head):
+            members, remarks = _members(candidate, unpacked)
+            waiting += reversed(members)
+            findings += remarks
             continue
-        digest = _sha256(file)
+        reader = _reader_of(probe)
+        if reader is None:
+            findings.append(_stranger(probe, candidate.relative))
+            continue
+        digest = _sha256(candidate.path)
         if digest in by_hash:
             text = f"the same content as {by_hash[digest]}; skipped"
-            findings.append(Finding("duplicate", text, Severity.INFO, relative))
+            findings.append(Finding("duplicate", text, Severity.INFO, candidate.relative))
             continue
-        by_hash[digest] = relative
-        source_file = SourceFile(relative, reader.NAME, file.stat().st_size, digest)
-        groups.setdefault((reader.NAME, reader.group(file)), []).append((file, source_file))
+        by_hash[digest] = candidate.relative
+        file = SourceFile(candidate.relative, reader.NAME, candidate.path.stat().st_size, digest)
+        groups.setdefault((reader.NAME, reader.group(candidate.path)), []).append((candidate.path, file))
     if not groups:
         remedy = "expected traces (torch.profiler, Nsight Systems, rocprofv3, …) or result_perf_data.csv"
         raise InputError(path, f"holds no trace among its {len(candidates)} file(s)", remedy)
+    readers = {reader.NAME: reader for reader in READERS}
     found = [
         Found(readers[name], tuple(file for file, _ in members), tuple(source for _, source in members))
         for (name, _), members in groups.items()
     ]
-    return Listing(path, tuple(sorted(found, key=lambda item: item.files[0].path)), tuple(findings))
+    return tuple(sorted(found, key=lambda item: item.files[0].path)), tuple(findings)
+
+
+def _reader_of(probe: Probe) -> Reader | None:
+    return next((reader for reader in READERS if reader.matches(probe)), None)
+
+
+_BINARY_MAGIC = (SQLITE_MAGIC, b"PAR1", b"ARROW1")
+"""Of these formats the first bytes say nothing about the content."""
+
+
+def _members(archive: _Candidate, unpacked: contextlib.ExitStack) -> tuple[list[_Candidate], list[Finding]]:
+    """Unpack the members that a reader may know, in the folders that the archive has them in."""
+
+    def wanted(name: str, head: bytes) -> bool:
+        return head.startswith(_BINARY_MAGIC) or _reader_of(Probe(Path(name), head)) is not None
+
+    folder = Path(unpacked.enter_context(tempfile.TemporaryDirectory(prefix="rca-")))
+    contents = open_archive(archive.path, wanted, folder)
+    members = []
+    for member in contents.members:
+        place = folder / "members" / member.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        member.path.rename(place)
+        members.append(_Candidate(place, f"{archive.relative}/{member.name}"))
+    remarks = [
+        replace(remark, file=f"{archive.relative}/{remark.file}" if remark.file else archive.relative)
+        for remark in contents.findings
+    ]
+    if not members and not remarks:
+        remarks = [
+            Finding("skipped", "an archive without a file of a known format; skipped", Severity.INFO, archive.relative)
+        ]
+    return sorted(members, key=lambda member: member.relative), remarks
 
 
 def _stranger(probe: Probe, relative: str) -> Finding:
@@ -90,16 +156,17 @@ def _stranger(probe: Probe, relative: str) -> Finding:
     return Finding("skipped", "no format that is known; skipped", Severity.INFO, relative)
 
 
-def _candidates(path: Path) -> list[Path]:
+def _candidates(path: Path) -> list[_Candidate]:
     try:
-        candidates = [path] if not stat.S_ISDIR(path.stat().st_mode) else _walk(path)
+        files = [path] if not stat.S_ISDIR(path.stat().st_mode) else _walk(path)
     except FileNotFoundError:
         raise InputError(path, "does not exist") from None
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror or error}") from None
-    if not candidates:
+    if not files:
         raise InputError(path, "is an empty folder", "give a folder with traces, per-cycle profiles or counters")
-    return candidates
+    relative = [file.name if file == path else file.relative_to(path).as_posix() for file in files]
+    return [_Candidate(file, name.encode(errors="replace").decode()) for file, name in zip(files, relative, strict=True)]
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -29,7 +29,8 @@ def load(path: Path, progress: Progress = no_progress) -> Capture:
     Raises:
         InputError: the path does not exist, holds nothing that can be read as a capture, or a file of it is damaged.
     """
-    return read(discover(path), progress)
+    with discover(path) as listing:
+        return read(listing, progress)
 
 
 def read(listing: Listing, progress: Progress = no_progress) -> Capture:
