@@ -11,6 +11,7 @@ from rca.capture import Capture
 from rca.capture.tables import HOST, UNKNOWN_RANK
 from rca.cycles.anchors import anchor_spans
 from rca.cycles.grammar import IDLE, IDLE_MARKS, PREFILL, UNKNOWN, Anchor, Work
+from rca.cycles.phases import with_phases
 
 CYCLES: dict[str, pl.DataType | type[pl.DataType]] = {
     "cycle": pl.Int64,
@@ -106,6 +107,7 @@ def _from_events(capture: Capture, anchor: Anchor) -> list[Rank]:
             pieces = [_cut_file(capture, anchor, part) for part in recordings]
             cycles = pl.concat(pieces).with_columns(cycle=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
             files = tuple(int(part["file"][0]) for part in recordings)
+            cycles = with_phases(capture, int(pid), files, cycles)
             coverage = _coverage(capture, int(pid), files, cycles)
             ranks.append(Rank(role, int(pid), anchor.name, _typed(cycles), coverage, files))
     return ranks

@@ -12,6 +12,7 @@ from rca.capture.tables import HOST, NO_METRIC
 from rca.cycles import Rank
 from rca.profile.classify import COUNTERS_OF_CLASS, OP_CLASSES, PROFILED_KINDS, with_class
 from rca.profile.counters_join import event_moments, norm_factor, series_for
+from rca.profile.scheduling import with_scheduling
 from rca.profile.self_time import self_time_ns
 
 MARGIN_NS = 2_000_000_000
@@ -104,12 +105,13 @@ def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
     nested = own["class"].is_in(list(OP_CLASSES))
     own_ns = own["dur_ns"].to_numpy().copy()
     own_ns[nested.to_numpy()] = self_time_ns(own.filter(nested))
-    return own.with_columns(own_ns=pl.Series(own_ns)).filter(pl.col("inside"))
+    placed_events = own.with_columns(own_ns=pl.Series(own_ns), calls=pl.lit(1, pl.Int64)).filter(pl.col("inside"))
+    return with_scheduling(placed_events, capture.counters, rank)
 
 
 def _rows(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank, cores: int) -> pl.DataFrame:
     key = ["cycle", "name", "device", "class"]
-    functions = events.group_by(key).agg(pl.col("own_ns").sum(), pl.len().alias("count"))
+    functions = events.group_by(key).agg(pl.col("own_ns").sum(), pl.col("calls").sum().alias("count"))
     parts = [_rows_of_metric(own, counters, metric, rank.pid, cores) for own, metric in _pairs(events)]
     schema = {
         "cycle": pl.Int64,

@@ -50,19 +50,27 @@ COUNTERS_OF_CLASS: dict[str, tuple[str, ...]] = {
     "gpu_memcpy_d2d": ("gpu_link_transmit", "gpu_link_receive", "net_tx_rate", "net_rx_rate"),
     "oncpu": _HOST_COUNTERS,
     "runq": _HOST_COUNTERS[:6],
+    "cpu_os_syscall_mem": ("host_mem_usage", "process_mem_usage", "process_mem_rss"),
     "disk_read_and_write": ("disk_usage",),
     "cpu_op": _HOST_COUNTERS,
 }
 """The reference's mapping, with the scheduler's counters added for work on the CPU. Other classes have no counter."""
 
 
+_MEMORY_CALLS = ("mmap", "mprotect", "munmap")
+
+
 def with_class(events: pl.DataFrame) -> pl.DataFrame:
     """Add the column ``class`` (string) to a table with ``name`` and ``kind``; the first rule that fits wins."""
+    pairs = events.select("name", "kind").unique()  # a trace has thousands of names and millions of events
+    return events.join(pairs.with_columns(_rules().alias("class")), on=["name", "kind"], how="left", maintain_order="left")
+
+
+def _rules() -> pl.Expr:
     name = pl.col("name").cast(pl.String)
     kind = pl.col("kind")
-    lower = name.str.to_lowercase()
-    rules = (
-        pl.when((kind == "kernel") & lower.str.contains("nccl|rccl"))
+    return (
+        pl.when((kind == "kernel") & name.str.to_lowercase().str.contains("nccl|rccl"))
         .then(pl.lit("gpu_comm"))
         .when(kind == "kernel")
         .then(pl.lit("gpu_compute"))
@@ -72,6 +80,8 @@ def with_class(events: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("gpu_memcpy_d2d"))
         .when(kind.is_in(["memcpy", "memset"]))
         .then(pl.lit("gpu_memcpy_h2d"))
+        .when(kind.is_in(["runtime", "driver", "io"]) & name.is_in(list(_MEMORY_CALLS)))
+        .then(pl.lit("cpu_os_syscall_mem"))
         .when(kind.is_in(["runtime", "driver"]) & name.str.contains("Synchronize"))
         .then(pl.lit("cpu_sync"))
         .when(kind.is_in(["runtime", "driver"]))
@@ -82,4 +92,3 @@ def with_class(events: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("cpu_op"))
         .otherwise(kind.cast(pl.String))
     )
-    return events.with_columns(rules.alias("class"))
