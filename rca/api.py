@@ -7,14 +7,18 @@ from pathlib import Path
 
 import polars as pl
 
+from rca.cache import Summary
 from rca.capture import Capture, Progress
+from rca.capture.health import compare_settings
 from rca.capture.load import load, no_progress
 from rca.comparison import RankComparison, compare_ranks, pair
-from rca.cycles import Rank, choose, cut
-from rca.errors import InputError, TooLittleDataError
-from rca.profile import Profile, build, estimate_cores
+from rca.cycles import Rank
+from rca.errors import TooLittleDataError
+from rca.inspection import Inspection, describe
+from rca.profile import Profile, estimate_cores
+from rca.side import Side, chosen_anchors
 from rca.stats.robust import outliers
-from rca.verdict import Verdict, decide
+from rca.verdict import Recording, Verdict, decide
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,23 @@ class Comparison:
     warnings: tuple[str, ...]
 
 
+def inspect(path: Path | str, *, cycle: str | None = None, progress: Progress = no_progress) -> Inspection:
+    """Say what one capture holds and what is wrong with it; arguments as of `compare`.
+
+    Raises:
+        InputError: it cannot be read.
+        UsageError: ``cycle`` is not a regular expression, or the capture was cut before.
+    """
+    return describe(load(Path(path), progress), cycle)
+
+
 def compare(
-    normal: Path | str, abnormal: Path | str, *, cycle: str | None = None, progress: Progress = no_progress
+    normal: Path | str,
+    abnormal: Path | str,
+    *,
+    cycle: str | None = None,
+    progress: Progress = no_progress,
+    cached: bool = True,
 ) -> Comparison:
     """Compare two captures.
 
@@ -46,40 +65,42 @@ def compare(
         abnormal: folder or file of the side in question.
         cycle: name of the span that starts a cycle, or a regular expression that finds it; by default the engines' own.
         progress: called as files are read.
+        cached: keep what the captures were reduced to beside them, and use it (see `rca.cache`).
 
     Raises:
         InputError: a side cannot be read.
         TooLittleDataError: a side has no cycle.
         UsageError: ``cycle`` is not a regular expression.
     """
-    captures = {"normal": load(Path(normal), progress), "abnormal": load(Path(abnormal), progress)}
-    for capture in captures.values():
-        if capture.counters.height and not capture.events.height and not capture.cycle_rows.height:
-            raise InputError(capture.path, "holds only counters, no trace", "expected traces, or result_perf_data.csv")
-    anchors = choose(captures["normal"], captures["abnormal"], cycle)
-    cuts = {side: cut(capture, anchors.get(side)) for side, capture in captures.items()}
-    for side, ranks in cuts.items():
-        if not any(rank.cycles["complete"].any() for rank in ranks):
-            raise TooLittleDataError(captures[side].path, "holds no complete cycle", "capture for longer")
+    with Side(Path(normal), progress, cached) as one, Side(Path(abnormal), progress, cached) as two:
+        return _compared({"normal": one, "abnormal": two}, cycle)
+
+
+def _compared(sides: dict[str, Side], cycle: str | None) -> Comparison:
+    anchors = chosen_anchors(sides["normal"], sides["abnormal"], cycle)
+    captures = {side: own.summary.capture for side, own in sides.items()}
     cores = max(estimate_cores(capture.counters) for capture in captures.values())
-    profiles = {side: [build(captures[side], rank, cores) for rank in ranks] for side, ranks in cuts.items()}
+    profiles = {side: own.profiles(anchors.get(side), cores) for side, own in sides.items()}
     pairs, unpaired = pair(profiles["normal"], profiles["abnormal"])
     if not pairs:
-        roles = {side: ", ".join(rank.role for rank in ranks) for side, ranks in cuts.items()}
-        raise TooLittleDataError(
-            captures["abnormal"].path, f"shares no rank with {normal}: {roles['normal']} against {roles['abnormal']}"
-        )
-    compared = [compare_ranks(*sides) for sides in pairs]
+        roles = {side: ", ".join(profile.rank.role for profile in own) for side, own in profiles.items()}
+        text = f"shares no rank with {captures['normal'].path}: {roles['normal']} against {roles['abnormal']}"
+        raise TooLittleDataError(captures["abnormal"].path, text)
+    compared = [compare_ranks(*both) for both in pairs]
+    settings = compare_settings(captures["normal"], captures["abnormal"])
+    recording = Recording(captures["normal"].findings, captures["abnormal"].findings, settings)
     same = captures["normal"].digest == captures["abnormal"].digest
     warnings = [*_same_files(captures), *unpaired, *dict.fromkeys(note for c in compared for note in c.gate.notes)]
-    for side, capture in captures.items():
-        remarks = (*map(str, capture.findings), *_left_out(capture, cuts[side]), *_counter_remarks(capture, profiles[side]))
-        warnings += [f"{side}: {text}" for text in (*remarks, *_cycle_remarks(cuts[side]))]
+    warnings += [str(finding) for finding in settings]
+    for side, own in sides.items():
+        remarks = (*_left_out(own.summary, profiles[side]), *_counter_remarks(own.summary, profiles[side]))
+        cycles = _cycle_remarks([profile.rank for profile in profiles[side]])
+        warnings += [f"{side}: {text}" for text in (*map(str, captures[side].findings), *remarks, *cycles)]
     return Comparison(
         normal=captures["normal"],
         abnormal=captures["abnormal"],
         ranks=tuple(compared),
-        verdict=decide(compared, same),
+        verdict=decide(compared, same, recording),
         warnings=tuple(warnings),
     )
 
@@ -91,18 +112,19 @@ def _same_files(captures: dict[str, Capture]) -> list[str]:
     return [f"{len(normal & abnormal)} file(s) are the same on both sides"] if normal & abnormal else []
 
 
-def _left_out(capture: Capture, ranks: list[Rank]) -> list[str]:
+def _left_out(summary: Summary, profiles: list[Profile]) -> list[str]:
     """Name what was read but takes no part."""
-    traces = capture.events["file"].unique().sort().to_list()
+    capture, traces = summary.capture, summary.traces
     if capture.cycle_rows.height:
         return [f"{len(traces)} trace(s) left out: its per-cycle profiles are compared"] if traces else []
-    used = {file for rank in ranks for file in rank.files}
+    used = {file for profile in profiles for file in profile.rank.files}
     return [f"{capture.files[file].path}: no cycle in it; left out" for file in traces if file not in used]
 
 
-def _counter_remarks(capture: Capture, profiles: list[Profile]) -> list[str]:
+def _counter_remarks(summary: Summary, profiles: list[Profile]) -> list[str]:
     """Say when counters were recorded but cannot be used."""
-    if capture.counters.height == 0 or capture.events.height == 0:
+    capture = summary.capture
+    if capture.counters.height == 0 or not summary.traces:
         return []
     if all(profile.counters.height == 0 for profile in profiles):
         return ["no counter sample lies within the traces' cycles: were both recorded at the same time, by the same clock?"]

@@ -24,6 +24,12 @@ Exit codes:
   0 done   1 slower (only with --gate)   2 usage or unreadable input
   3 not comparable   4 too little data   5 internal error"""
 
+_CYCLE_HELP = (
+    "Span that starts a cycle: its name, or a regular expression that finds it; nvtx:NAME looks among annotations only. "
+    "`list` shows what there is."
+)
+_LIST = "list"
+
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -31,6 +37,7 @@ Exit codes:
 Examples:
   rca compare normal/ abnormal/
   rca compare normal/ abnormal/ -o report/
+  rca inspect normal/
 
 {_EXIT_CODES}""",
 )
@@ -46,6 +53,7 @@ Examples:
   rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal -o report
   rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/again --for jira --md -
   rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/again --json - --gate
+  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal --cycle list
 
 \b
 Post a report to a ticket:
@@ -86,9 +94,10 @@ Post a report to a ticket:
     show_default=True,
     help="Where the report will be pasted: sets its markup and its length.",
 )
-@click.option("--cycle", metavar="NAME", help="Span that starts a cycle: its name, or a regular expression that finds it.")
+@click.option("--cycle", metavar="NAME", help=_CYCLE_HELP)
 @click.option("--gate", is_flag=True, help="Exit with 1 when the abnormal side is slower.")
 @click.option("-f", "--force", is_flag=True, help="Write into an output folder that is not empty.")
+@click.option("--no-cache", is_flag=True, help="Neither use nor keep what captures are reduced to (.rca-cache beside them).")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings on stderr.")
 def compare(  # noqa: PLR0913, PLR0917
     normal: Path,
@@ -101,12 +110,14 @@ def compare(  # noqa: PLR0913, PLR0917
     cycle: str | None,
     gate: bool,
     force: bool,
+    no_cache: bool,
     quiet: bool,
 ) -> NoReturn:
     """Compare two captures: is ABNORMAL slower than NORMAL, where did the time go, what stands out.
 
-    Each side is a folder (searched with all below it) or a file: torch.profiler traces (.json, .json.gz), counters as
-    CSV, per-cycle profiles (result_perf_data.csv). Formats are told by content.
+    Each side is a folder (searched with all below it), an archive or a file: traces of torch.profiler, Nsight Systems,
+    rocprofv3, kunlun and any other Chrome trace; counters of nvidia-smi, DCGM, Prometheus or as CSV; per-cycle profiles
+    (result_perf_data.csv). Formats are told by content.
 
     A terminal gets a short summary; a pipe gets the report itself.
     """
@@ -119,8 +130,12 @@ def compare(  # noqa: PLR0913, PLR0917
         raise click.UsageError("--cycle needs a name")
     if [md, json_, csv].count(Path("-")) > 1:
         raise click.UsageError("only one report can go to stdout")
+    if cycle == _LIST:
+        if output or md or json_ or csv:
+            raise click.UsageError("--cycle list compares nothing, so there is no report to write")
+        _list_anchors({"normal": normal, "abnormal": abnormal}, quiet)
     with terminal.progress(enabled=not quiet) as progress:
-        result = api.compare(normal, abnormal, cycle=cycle, progress=progress)
+        result = api.compare(normal, abnormal, cycle=cycle, progress=progress, cached=not no_cache)
     written = _write(result, target, output, {"md": md, "json": json_, "csv": csv}, force)
     if not quiet:
         terminal.warn(result)
@@ -131,6 +146,74 @@ def compare(  # noqa: PLR0913, PLR0917
             _to_stdout(_text(result, "md", target))
     slower = gate and result.verdict.status == "slower"
     sys.exit(1 if slower else EXIT_CODE[result.verdict.status])
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  rca inspect fixtures/vllm-cpu-contention/normal
+  rca inspect fixtures/vllm-cpu-contention/normal --all
+  rca inspect fixtures/vllm-cpu-contention/normal --cycle list
+  rca inspect fixtures/vllm-cpu-contention/normal --cycle nvtx:execute_context --json -
+
+\b
+Exit codes:
+  0 inspected, whatever was found   2 usage or unreadable input   5 internal error"""
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--json",
+    "json_",
+    type=click.Path(path_type=Path, allow_dash=True),
+    is_flag=False,
+    flag_value=Path("-"),
+    metavar="PATH",
+    help="Write everything as JSON to PATH; - or nothing is stdout, instead of the tables.",
+)
+@click.option("--cycle", metavar="NAME", help=_CYCLE_HELP)
+@click.option("--all", "everything", is_flag=True, help="Show all rows of all tables.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def inspect(path: Path, json_: Path | None, cycle: str | None, everything: bool, quiet: bool) -> NoReturn:
+    """Say what a capture holds, and what is wrong with it.
+
+    PATH is a folder (searched with all below it) or a file. Shows files, ranks, devices, counters and their rates, what
+    could mark cycles and how much of the recording those would cover, and findings: truncated files, dropped kernels,
+    clocks that jump, holes in counters, stalls of the profiler.
+    """
+    from rca import api  # noqa: PLC0415  (imports take longer than --help may)
+    from reports import files, inspection, terminal  # noqa: PLC0415
+
+    files.check_outputs(None, [json_] if json_ else [], [path], force=False)
+    if cycle == "":
+        raise click.UsageError("--cycle needs a name")
+    if cycle == _LIST and not json_:
+        _list_anchors({"": path}, quiet)
+    with terminal.progress(enabled=not quiet) as progress:
+        result = api.inspect(path, cycle=None if cycle == _LIST else cycle, progress=progress)
+    if json_ == Path("-"):
+        _to_stdout(inspection.inspection_json(result))
+    else:
+        if json_:
+            files.write_file(json_, inspection.inspection_json(result))
+        if sys.stdout.isatty():
+            inspection.show(result, everything)
+        else:
+            _to_stdout(inspection.text(result, everything))
+    sys.exit(0)
+
+
+def _list_anchors(sides: dict[str, Path], quiet: bool) -> NoReturn:
+    """Print what could mark the cycles of each capture, best first."""
+    from rca import api  # noqa: PLC0415
+    from reports import inspection, terminal  # noqa: PLC0415
+
+    with terminal.progress(enabled=not quiet) as progress:
+        found = {side: api.inspect(path, progress=progress) for side, path in sides.items()}
+    if sys.stdout.isatty():
+        inspection.show_anchors(found)
+    else:
+        _to_stdout(inspection.anchors_text(found))
+    sys.exit(0)
 
 
 @cli.command(

@@ -3,3 +3,4 @@
 __version__ = "0.1.0"
 
 COMPARISON_SCHEMA = "rca.comparison/1"
+INSPECTION_SCHEMA = "rca.inspection/1"

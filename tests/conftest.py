@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
 SHARED = ROOT.parent / "shared"
+
+os.environ["RCA_NO_CACHE"] = "1"
+"""Tests read what they say they read; those of the cache switch it on."""
 
 
 @pytest.fixture(scope="session")

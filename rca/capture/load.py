@@ -11,6 +11,7 @@ import polars as pl
 
 from rca.capture.discover import Found, Listing, discover
 from rca.capture.findings import Finding
+from rca.capture.health import check
 from rca.capture.model import Capture, Clock, Reading
 from rca.capture.source import Source
 from rca.capture.tables import COUNTERS, CYCLE_ROWS, EVENTS, empty
@@ -56,7 +57,7 @@ def read(listing: Listing, progress: Progress = no_progress) -> Capture:
             findings.append(Finding("no_wall_clock", text, file=found.files[0].path))
         index += len(found.files)
     progress("", total, total)
-    return Capture(
+    capture = Capture(
         path=listing.path,
         files=listing.files,
         events=_joined([r.events for r in readings], EVENTS).sort("start_ns", "dur_ns", descending=[False, True]),
@@ -67,6 +68,7 @@ def read(listing: Listing, progress: Progress = no_progress) -> Capture:
         meta=_meta_by_file(listing, readings),
         findings=tuple(findings),
     )
+    return replace(capture, findings=(*capture.findings, *check(capture)))
 
 
 _ORIGIN = {Clock.BOOT: "the machine's start", Clock.OWN: "a zero of their own"}

@@ -1,7 +1,7 @@
 """Room 2: captures into cycles. Public: `choose` an anchor for both sides, `cut` each side with it."""
 
-from rca.cycles.anchors import Candidate, candidates, choose
+from rca.cycles.anchors import Candidate, anchor_named, candidates, choose, known_anchors
 from rca.cycles.grammar import Anchor
 from rca.cycles.segment import CYCLES, Rank, cut
 
-__all__ = ["CYCLES", "Anchor", "Candidate", "Rank", "candidates", "choose", "cut"]
+__all__ = ["CYCLES", "Anchor", "Candidate", "Rank", "anchor_named", "candidates", "choose", "cut", "known_anchors"]

@@ -43,7 +43,7 @@ def candidates(capture: Capture, cycle: str | None = None) -> Iterator[Candidate
 
 
 def _anchors(capture: Capture) -> Iterator[Anchor]:
-    yield from _known(capture)
+    yield from known_anchors(capture)
     for kinds in (("annotation",), ("python",)):
         if (anchor := _recurring(capture, kinds)) is not None:
             yield anchor
@@ -51,14 +51,19 @@ def _anchors(capture: Capture) -> Iterator[Anchor]:
         yield anchor
 
 
-def _known(capture: Capture) -> list[Anchor]:
-    """Return the anchors of the tables that name a span of the capture."""
+def known_anchors(capture: Capture) -> list[Anchor]:
+    """Return the anchors of the tables that name a span of the capture, best first."""
     pairs = capture.events.select("kind", "name").unique().with_columns(pl.col("kind", "name").cast(pl.String)).rows()
     return [
         anchor
         for anchor in (*GRAMMAR, *KNOWN_FRAMES)
         if anchor.pattern and any(kind in anchor.event_kinds and anchor.pattern.search(name) for kind, name in pairs)
     ]
+
+
+def anchor_named(name: str) -> Anchor:
+    """Return an anchor of the tables. Raises `StopIteration` for a name that is in none."""
+    return next(anchor for anchor in (*GRAMMAR, *KNOWN_FRAMES) if anchor.name == name)
 
 
 def _candidate(capture: Capture, anchor: Anchor, spans: pl.DataFrame) -> Candidate:
@@ -195,7 +200,7 @@ def choose(normal: Capture, abnormal: Capture, cycle: str | None = None) -> dict
     if cycle:
         anchor = user_anchor(cycle, *sides.values())
         present = {side: [anchor] if anchor_spans(capture, anchor).height else [] for side, capture in sides.items()}
-    elif known := _all_have([_known(capture) for capture in sides.values()]):
+    elif known := _all_have([known_anchors(capture) for capture in sides.values()]):
         present = dict.fromkeys(sides, known[:1])  # the search for what repeats can be spared
     else:
         present = {side: [found.anchor for found in candidates(capture)] for side, capture in sides.items()}

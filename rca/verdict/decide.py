@@ -9,6 +9,7 @@ from rca.comparison import RankComparison
 from rca.comparison.model import ALPHA
 from rca.comparison.robust import is_called
 from rca.stats.robust import values_needed
+from rca.verdict.artifact import Recording, artifact
 from rca.verdict.model import Status, Verdict
 from rca.verdict.suspicion import suspects
 
@@ -19,7 +20,7 @@ MEAN_TELLS = 1.1
 """Where the ratio of means is this far from the median ratio, a few cycles carry the change, and the headline says so."""
 
 
-def decide(ranks: list[RankComparison], same_capture: bool) -> Verdict:
+def decide(ranks: list[RankComparison], same_capture: bool, recording: Recording) -> Verdict:
     """Decide a comparison of one or more ranks.
 
     With several ranks or phases the headline is that of the one that differs most clearly, and the level of each test is
@@ -28,6 +29,7 @@ def decide(ranks: list[RankComparison], same_capture: bool) -> Verdict:
     Args:
         ranks: at least one.
         same_capture: both sides hold the same files.
+        recording: what was found about the recording of the sides.
     """
     tests = sum(rank.tests for rank in ranks)
     statuses = {rank.role: status_of(rank, tests) for rank in ranks}
@@ -37,11 +39,13 @@ def decide(ranks: list[RankComparison], same_capture: bool) -> Verdict:
         enough = all(min(r.cycle_time.n_normal, r.cycle_time.n_abnormal) >= values_needed(ALPHA) for r in ranks)
         status = "no_difference" if enough else "insufficient_data"
     leading = min((r for r in ranks if statuses[r.role] == status or same_capture), key=_clearness)
+    causes = () if same_capture else suspects(leading, status)
+    recorded = None if same_capture or status == "insufficient_data" else artifact(recording, len(causes) + 1)
     return Verdict(
         status=status,
         headline=_headline(leading, status, same_capture, tests) + _other_ranks(statuses),
         role=leading.role,
-        causes=() if same_capture else suspects(leading, status),
+        causes=(*causes, recorded) if recorded else causes,
         trust=_trust(leading),
     )
 

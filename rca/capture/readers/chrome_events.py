@@ -177,19 +177,16 @@ class Columns:
 
     def append(self, index: int, events: Events, offset_us: int = 0) -> None:
         """Add a window of events; their times lack ``offset_us`` (µs)."""
-        spans = [event for event in events if type(event) is Span]
-        if spans:
-            self.spans.append((index, self._columns(spans, offset_us)))
-        if len(spans) == len(events):
-            return
-        halves = [event for event in events if type(event) is Begin or type(event) is End]
-        if halves:
+        kinds = set(map(type, events))
+        if Span in kinds:
+            self.spans.append((index, self._columns([event for event in events if type(event) is Span], offset_us)))
+        if Begin in kinds or End in kinds:
+            halves = [event for event in events if type(event) is Begin or type(event) is End]
             is_end = np.array([type(event) is End for event in halves])
             columns = self._columns(halves, offset_us, keep=np.ones(len(halves), dtype=bool))
             self.halves.append((index, columns | {"is_end": is_end}))
-        samples = [event for event in events if type(event) is Sample]
-        if samples:
-            self._append_samples(index, samples, offset_us)
+        if Sample in kinds:
+            self._append_samples(index, [event for event in events if type(event) is Sample], offset_us)
 
     def merge(self, other: Columns) -> None:
         """Add what another process decoded of the same file."""
@@ -310,7 +307,10 @@ def _filled(inner: Args, outer: Args) -> Args:
     """Return the inner values, the outer ones where the inner has none."""
     if inner.device is None:
         inner.device = outer.device
-    for key in ("correlation", "stream", "bytes"):
-        if math.isnan(getattr(inner, key)):
-            setattr(inner, key, getattr(outer, key))
+    if inner.correlation != inner.correlation:  # NaN; a call of isnan for each of millions takes longer
+        inner.correlation = outer.correlation
+    if inner.stream != inner.stream:
+        inner.stream = outer.stream
+    if inner.bytes != inner.bytes:
+        inner.bytes = outer.bytes
     return inner

@@ -171,17 +171,18 @@ def _devices(values: dict[str, list[Any]], code: dict[str, Array], on_gpu: Array
     """Name the device of each event: stated in its args, else in its tid, else (Kineto) the pid of a GPU row."""
     stated = [None if value is None or value == "" else number_in(value) for value in values["device"]]
     in_tid = [_DEVICE_IN_TID.search(str(value)) for value in values["tid"]]
-    rows = code["device"][on_gpu], code["tid"][on_gpu], code["pid"][on_gpu]
-    combined, inverse = np.unique(np.stack([part.astype(np.int64) for part in rows], axis=1), axis=0, return_inverse=True)
+    rows = [code[key][on_gpu].astype(np.int64) for key in ("device", "tid", "pid")]
+    sizes = len(values["device"]), len(values["tid"]), len(values["pid"])
+    distinct, inverse = np.unique(np.ravel_multi_index(rows, sizes), return_inverse=True)
     names = []
-    for device, tid, pid in combined:
+    for device, tid, pid in np.stack(np.unravel_index(distinct, sizes), axis=1):
         found = in_tid[tid]
         number = (
             stated[device] if stated[device] is not None else int(found.group(1)) if found else number_in(values["pid"][pid])
         )
         names.append(f"GPU {number}")
     position = np.zeros(len(on_gpu), dtype=np.uint32)
-    position[on_gpu] = inverse.reshape(-1) + 1
+    position[on_gpu] = inverse + 1
     return pl.Series([HOST, *names], dtype=pl.String).cast(pl.Categorical).gather(position)
 
 
