@@ -315,3 +315,27 @@ def test_kunlun_traces(tmp_path: Path) -> None:
         ("gpu_sm_frequency", "GPU 7", None, 1410.0),
         ("process_cpu_usage", "Host", 2300005, 180.0),
     ]
+
+
+def rank_events(pid: object, gpu_pid: object, correlation: int, at: float, **more: Any) -> list[dict[str, Any]]:
+    """One launch and its kernel, as one rank's file has them, with the pids and ids of a merged file."""
+    launch = span("cudaLaunchKernel", "cuda_runtime", at, 5, args={"correlation": correlation, **more}) | {"pid": pid}
+    kernel = span("gemm", "kernel", at + 9, 20, args={"correlation": correlation, "device": 0, "stream": 7, **more})
+    return [launch, kernel | {"pid": gpu_pid, "tid": 7}]
+
+
+def test_ranks_merged_by_sglang_are_told_apart(tmp_path: Path) -> None:
+    """All ranks use the same correlation ids and call their GPU 0; the label before the pid tells whose it is."""
+    events = [*rank_events("[TP00] 100", "[TP00] 0", 1, 10), *rank_events("[TP01] 200", "[TP01] 0", 1, 12)]
+    table = read_with(chrome, write_trace(tmp_path / "t.json", {"traceEvents": events})).events
+    assert table.sort("rank", "start_ns").select("rank", "pid", "kind").rows() == [
+        (0, 100, "runtime"), (0, 100, "kernel"), (1, 200, "runtime"), (1, 200, "kernel"),
+    ]  # fmt: skip
+
+
+def test_ranks_fused_with_offsets_are_told_apart(tmp_path: Path) -> None:
+    events = [*rank_events(100, 0, 1, 10, rank=0), *rank_events(1_000_000_100, 1_000_000_000, 1_000_000_001, 12, rank=1)]
+    table = read_with(chrome, write_trace(tmp_path / "t.json", {"traceEvents": events})).events
+    assert table.sort("rank", "start_ns").select("rank", "pid", "device").rows() == [
+        (0, 100, "Host"), (0, 100, "GPU 0"), (1, 1_000_000_100, "Host"), (1, 1_000_000_100, "GPU 0"),
+    ]  # fmt: skip

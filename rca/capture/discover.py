@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
-from rca.capture import bytes_in
+from rca.capture import bytes_in, manifest
 from rca.capture.archives import is_archive, open_archive
 from rca.capture.findings import Finding, Severity
 from rca.capture.model import SourceFile
@@ -49,8 +49,8 @@ class Listing:
     @property
     def digest(self) -> str:
         """One hash of the content and the names of all files."""
-        content = "\n".join(f"{file.path} {file.format} {file.sha256}" for file in self.files)
-        return hashlib.sha256(content.encode()).hexdigest()
+        content = [f"{file.path} {file.format} {file.sha256}" for file in self.files]
+        return hashlib.sha256("\n".join([*content, str(manifest.boot_to_unix_ns(self.path))]).encode()).hexdigest()
 
     def __enter__(self) -> Listing:
         return self
@@ -85,6 +85,8 @@ def _listed(
     waiting = list(reversed(candidates))
     while waiting:
         candidate = waiting.pop()
+        if candidate.relative == manifest.NAME:
+            continue
         probe = Probe(candidate.path, bytes_in.head(candidate.path, HEAD_BYTES))
         if is_archive(probe.head):
             members, remarks = _members(candidate, unpacked)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
+from rca.capture import manifest
 from rca.capture.discover import Found, Listing, discover
-from rca.capture.findings import Finding
+from rca.capture.findings import Finding, Severity
 from rca.capture.health import check
 from rca.capture.model import Capture, Clock, Reading
 from rca.capture.source import Source
-from rca.capture.tables import COUNTERS, CYCLE_ROWS, EVENTS, empty
+from rca.capture.tables import COUNTERS, CYCLE_ROWS, EVENTS, HOST, empty
 
 Progress = Callable[[str, int, int], None]
 """Called with (file, bytes read so far, bytes in all) as reading goes on, and once at the end."""
@@ -43,24 +44,24 @@ def read(listing: Listing, progress: Progress = no_progress) -> Capture:
     total = sum(file.size_bytes for file in listing.files)
     done = 0
     findings = list(listing.findings)
+    boot_to_unix = manifest.boot_to_unix_ns(listing.path)
     readings: list[Reading] = []
-    index = 0
     for found in listing.found:
         reading = found.reader.read(_source(found, progress, done, total))
         done += sum(file.size_bytes for file in found.files)
-        column = pl.lit(index, pl.Int32).alias("file")
-        events, rows = (table.with_columns(column) for table in (reading.events, reading.cycle_rows))
-        readings.append(replace(reading, events=events, cycle_rows=rows))
+        if reading.clock is Clock.BOOT and boot_to_unix is not None:
+            reading = _shifted(reading, boot_to_unix)
+        readings.append(_numbered(reading, sum(len(before.files) for before in listing.found[: len(readings)])))
         findings += [replace(item, file=item.file or found.files[0].path) for item in reading.findings]
-        if reading.clock is not Clock.UNIX and (events.height or reading.counters.height):
+        if reading.clock is not Clock.UNIX and (reading.events.height or reading.counters.height):
             text = f"its times count from {_ORIGIN[reading.clock]}: they cannot be placed on the wall clock"
             findings.append(Finding("no_wall_clock", text, file=found.files[0].path))
-        index += len(found.files)
     progress("", total, total)
+    findings += _without_repeats(listing, readings)
     capture = Capture(
         path=listing.path,
         files=listing.files,
-        events=_joined([r.events for r in readings], EVENTS).sort("start_ns", "dur_ns", descending=[False, True]),
+        events=_in_order(_joined([r.events for r in readings], EVENTS)),
         counters=_joined([r.counters for r in readings], COUNTERS)
         .unique(maintain_order=True)
         .sort(pl.col("metric").cast(pl.String), pl.col("device").cast(pl.String), "pid", "ts_ns", "value"),
@@ -68,7 +69,59 @@ def read(listing: Listing, progress: Progress = no_progress) -> Capture:
         meta=_meta_by_file(listing, readings),
         findings=tuple(findings),
     )
+    del readings
     return replace(capture, findings=(*capture.findings, *check(capture)))
+
+
+def _numbered(reading: Reading, index: int) -> Reading:
+    """Say in the tables which file they are from."""
+    column = pl.lit(index, pl.Int32).alias("file")
+    events, rows = (table.with_columns(column) for table in (reading.events, reading.cycle_rows))
+    return replace(reading, events=events, cycle_rows=rows)
+
+
+def _shifted(reading: Reading, by_ns: int) -> Reading:
+    """Place a reading on the wall clock."""
+    text = f"its times were shifted by {by_ns:,} ns, from the machine's start to the wall clock (from {manifest.NAME})"
+    return replace(
+        reading,
+        events=reading.events.with_columns(pl.col("start_ns") + by_ns),
+        counters=reading.counters.with_columns(pl.col("ts_ns") + by_ns),
+        findings=(*reading.findings, Finding("clock_offset", text, Severity.INFO)),
+        clock=Clock.UNIX,
+    )
+
+
+def _without_repeats(listing: Listing, readings: list[Reading]) -> list[Finding]:
+    """Drop the events of files that only repeat what other files hold: merged traces beside those they were made of."""
+    recordings = [_processes(reading.events) for reading in readings]
+    findings = []
+    for index in sorted(range(len(readings)), key=lambda i: len(recordings[i]), reverse=True):
+        others = {process for other, held in enumerate(recordings) if other != index for process in held}
+        if recordings[index] and recordings[index] <= others:
+            readings[index] = replace(readings[index], events=readings[index].events.clear())
+            recordings[index] = set()
+            text = "holds only events that other files of the capture hold too; left out"
+            findings.append(Finding("duplicate", text, Severity.INFO, listing.found[index].files[0].path))
+    return findings
+
+
+def _processes(events: pl.DataFrame) -> set[tuple[int, ...]]:
+    """Return what tells the recordings of processes apart: pid, number of events, first and last time."""
+    host = events.filter(pl.col("device").cast(pl.String) == HOST).filter(~pl.col("kind").is_in(["window", "overhead"]))
+    per_process = host.group_by("pid").agg(
+        pl.len(), pl.col("start_ns").min(), (pl.col("start_ns") + pl.col("dur_ns")).max().alias("end_ns")
+    )
+    return set(per_process.rows())
+
+
+def _in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """Sort by start, longest first among equals; most captures are one sorted file, and a copy is not free."""
+    start, dur = events["start_ns"].to_numpy(), events["dur_ns"].to_numpy()
+    later = start[1:] > start[:-1]
+    if (later | ((start[1:] == start[:-1]) & (dur[1:] <= dur[:-1]))).all():
+        return events
+    return events.sort("start_ns", "dur_ns", descending=[False, True], maintain_order=True)
 
 
 _ORIGIN = {Clock.BOOT: "the machine's start", Clock.OWN: "a zero of their own"}

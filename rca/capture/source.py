@@ -35,7 +35,7 @@ class Probe:
         """Names of the tables and views, if this is an SQLite database that can be opened; else empty."""
         if not self.head.startswith(SQLITE_MAGIC):
             return frozenset()
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(open_sqlite(self.path)) as database:
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError), contextlib.closing(open_sqlite(self.path)) as database:
             database.text_factory = lambda text: text.decode(errors="replace")
             return frozenset(str(name) for (name,) in database.execute("SELECT name FROM sqlite_master"))
         return frozenset()

@@ -6,7 +6,6 @@ This module and those that it imports also run in worker processes, which start 
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -35,6 +34,7 @@ class Args(msgspec.Struct, gc=False):
     stream: float = _NAN
     bytes: float = _NAN
     device: int | str | None = None
+    rank: int | str | None = None
     args: str | None = None
 
 
@@ -121,6 +121,7 @@ def _salvaged(item: Any) -> Span | Sample | None:
         stream=_number(args.get("stream")),
         bytes=_number(args.get("bytes")),
         device=_id(args.get("device")),
+        rank=_id(args.get("rank")),
         args=args["args"] if isinstance(args.get("args"), str) else None,
     )
     return event
@@ -216,7 +217,7 @@ class Columns:
             "cat": self.codes["cat"].encode([event.cat for event in spans], count),
             "pid": self.codes["pid"].encode([event.pid for event in spans], count),
             "tid": self.codes["tid"].encode([event.tid for event in spans], count),
-            "device": self.codes["device"].encode([arg.device for arg in args], count),
+            "device": self.codes["device"].encode([(arg.device, arg.rank) for arg in args], count),
             "correlation": _integers([arg.correlation for arg in args]),
             "stream": _integers([arg.stream for arg in args]),
             "bytes": _integers([arg.bytes for arg in args]),

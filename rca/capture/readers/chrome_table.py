@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rca.capture.findings import Finding, Severity
 from rca.capture.readers.chrome_events import CODED, Columns, Window, joined, joined_integers
+from rca.capture.readers.chrome_processes import launching_pid, ranks_of_rows
 from rca.capture.tables import EVENTS, GPU_KINDS, HOST, KIND, KINDS
 
 Array = NDArray[Any]
@@ -65,7 +66,7 @@ def events_table(columns: Columns, base_ns: int, rank: int, findings: list[Findi
     windows = columns.spans
     start, duration = joined(windows, "start") + base_ns, joined(windows, "dur")
     order = np.lexsort((-duration, start))
-    values = {key: list(columns.codes[key]) for key in CODED}
+    values: dict[str, list[Any]] = {key: list(columns.codes[key]) for key in CODED}
     code = {key: joined(windows, key)[order] for key in CODED}
     kind = _kinds(values, code)
     on_gpu = np.isin(kind, [KINDS.index(name) for name in GPU_KINDS])
@@ -77,7 +78,10 @@ def events_table(columns: Columns, base_ns: int, rank: int, findings: list[Findi
     device = _devices(values, code, on_gpu)
     start, duration = start[order], duration[order]
     del order
-    pid = _launching_pid(pid, kind, on_gpu, correlation, has_correlation, columns, code["pid"], findings)
+    stated = [rank for _, rank in values["device"]]
+    ranks = ranks_of_rows(values["pid"], code["pid"], stated, code["device"])
+    names_process = np.array([isinstance(value, str) and "(" in value for value in values["pid"]], dtype=bool)[code["pid"]]
+    pid = launching_pid(pid, kind, on_gpu & ~names_process, ranks, (correlation, has_correlation), findings)
     return pl.DataFrame(
         {
             "start_ns": start,
@@ -86,7 +90,7 @@ def events_table(columns: Columns, base_ns: int, rank: int, findings: list[Findi
             "kind": pl.Series(KINDS, dtype=KIND).gather(kind),
             "pid": pid,
             "tid": tid,
-            "rank": pl.Series([rank], dtype=pl.Int32).new_from_index(0, len(start)),
+            "rank": pl.Series(np.full(len(start), rank) if ranks is None else ranks, dtype=pl.Int32),
             "device": device,
             "stream": _nullable(np.where(has_stream, stream, tid), on_gpu),
             "correlation": _nullable(correlation, has_correlation),
@@ -161,69 +165,31 @@ def number_in(value: object) -> int:
     if isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < 2**62:
         return int(value)
     found = _INTEGER.findall(str(value))
-    return int(found[-1]) % 2**62 if found else -1 - zlib.crc32(str(value).encode())
+    return int(found[-1][-18:]) if found else -1 - zlib.crc32(str(value).encode())
 
 
-_DEVICE_IN_TID = re.compile(r"device:?\s*\(?(\d+)")
+_DEVICE_IN_TID = re.compile(r"device:?\s*\(?(\d{1,18})")
+_NO_NUMBER = -(2**63)
 
 
 def _devices(values: dict[str, list[Any]], code: dict[str, Array], on_gpu: Array) -> pl.Series:
     """Name the device of each event: stated in its args, else in its tid, else (Kineto) the pid of a GPU row."""
-    stated = [None if value is None or value == "" else number_in(value) for value in values["device"]]
-    in_tid = [_DEVICE_IN_TID.search(str(value)) for value in values["tid"]]
-    rows = [code[key][on_gpu].astype(np.int64) for key in ("device", "tid", "pid")]
-    sizes = len(values["device"]), len(values["tid"]), len(values["pid"])
-    distinct, inverse = np.unique(np.ravel_multi_index(rows, sizes), return_inverse=True)
-    names = []
-    for device, tid, pid in np.stack(np.unravel_index(distinct, sizes), axis=1):
-        found = in_tid[tid]
-        number = (
-            stated[device] if stated[device] is not None else int(found.group(1)) if found else number_in(values["pid"][pid])
-        )
-        names.append(f"GPU {number}")
+    in_args = _numbers([None if value in (None, "") else number_in(value) for value, _ in values["device"]])
+    found = [_DEVICE_IN_TID.search(str(value)) for value in values["tid"]]
+    in_tid = _numbers([int(match.group(1)) if match else None for match in found])
+    in_pid = _numbers([number_in(value) for value in values["pid"]])
+    number = in_pid[code["pid"][on_gpu]]
+    for better, key in ((in_tid, "tid"), (in_args, "device")):
+        known = better[code[key][on_gpu]]
+        number = np.where(known != _NO_NUMBER, known, number)
+    distinct, inverse = np.unique(number, return_inverse=True)
     position = np.zeros(len(on_gpu), dtype=np.uint32)
     position[on_gpu] = inverse + 1
-    return pl.Series([HOST, *names], dtype=pl.String).cast(pl.Categorical).gather(position)
+    return pl.Series([HOST, *(f"GPU {index}" for index in distinct)], dtype=pl.String).cast(pl.Categorical).gather(position)
 
 
-def _launching_pid(
-    pid: Array,
-    kind: Array,
-    on_gpu: Array,
-    correlation: Array,
-    has_correlation: Array,
-    columns: Columns,
-    pid_code: Array,
-    findings: list[Finding],
-) -> Array:
-    """Give GPU rows the pid of the process that launched them.
-
-    Kineto writes the device there. In a merged file, where several processes launch, the launching call's correlation
-    tells; ids that several processes used say nothing, and their rows stay with the process that has most rows.
-    """
-    own_pid = np.array([isinstance(value, str) and "(" in value for value in columns.codes["pid"]], dtype=bool)[pid_code]
-    wanted = on_gpu & ~own_pid
-    is_host = np.isin(kind, [KINDS.index(name) for name in ("op", "runtime", "annotation", "python")])
-    host_pids, rows = np.unique(pid[is_host], return_counts=True)
-    main_pid = host_pids[np.argmax(rows)] if len(host_pids) else -1
-    result = pid.copy()
-    result[wanted] = main_pid
-    calls = np.isin(kind, [KINDS.index("runtime"), KINDS.index("driver")]) & has_correlation
-    if len(np.unique(pid[calls])) > 1:
-        launched = wanted & has_correlation
-        result[launched] = _launcher(pid[calls], correlation[calls], correlation[launched], main_pid, findings)
-    return result
-
-
-def _launcher(pid: Array, correlation: Array, wanted: Array, main_pid: int, findings: list[Finding]) -> Array:
-    pairs = np.unique(np.stack([correlation, pid], axis=1), axis=0)
-    ids, first, processes = np.unique(pairs[:, 0], return_index=True, return_counts=True)
-    if shared := int((processes > 1).sum()):
-        text = f"{shared:,} correlation ids are used by several processes; their GPU work is counted for one of them"
-        findings.append(Finding("shared_ids", text))
-    at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    known = (ids[at] == wanted) & (processes[at] == 1)
-    return np.where(known, pairs[first[at], 1], main_pid)
+def _numbers(values: list[int | None]) -> Array:
+    return np.array([_NO_NUMBER if value is None else value for value in values], dtype=np.int64)
 
 
 def _nullable(values: Array, present: Array) -> pl.Series:

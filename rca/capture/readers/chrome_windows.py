@@ -22,6 +22,8 @@ from rca.capture.readers.chrome_events import Columns
 
 WINDOW_BYTES = 1 << 20
 """What the decoded objects of a window take stays in the processor's cache: a third faster than 8 MiB."""
+HEAD_START = 48
+"""Windows that worker 0 decodes before it shares: what it gets done while the others start."""
 MAX_HEAD_BYTES = 256 << 20
 """What may stand before the event array; and how long one event may be."""
 
@@ -105,7 +107,7 @@ def find_array(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
 def read_windows(
     path: Path, worker: int, workers: int, on_bytes: Callable[[int], None] = lambda _: None
 ) -> tuple[Columns, dict[str, Any]]:
-    """Decode every ``workers``-th window of a file, from number ``worker`` on.
+    """Decode every ``workers``-th window of a file, from number ``worker`` on; worker 0 also the first `HEAD_START`.
 
     Returns:
         The columns, and (from worker 0, which also decodes the file's end) every other top-level key of the document.
@@ -119,7 +121,7 @@ def read_windows(
     index = 0
     try:
         for window in cutter:
-            if index % workers == worker:
+            if worker == (index % workers if index >= HEAD_START else 0):
                 append(columns, index, window)
             index += 1
         return columns, _append_rest(columns, index, cutter) if worker == 0 else {}

@@ -15,6 +15,10 @@ from rca.capture.readers import (
     nvidia_smi,
     nvtx_gpu_proj,
     prometheus,
+    rocpd,
+    rocprof_csv,
+    rocprof_json,
+    rpd,
 )
 from rca.capture.source import Reader
 
@@ -26,6 +30,10 @@ READERS: tuple[Reader, ...] = (
     nsys_report,
     nvtx_gpu_proj,
     nsys_stats,
+    rocprof_csv,
+    rocprof_json,
+    rocpd,
+    rpd,
     prometheus,
     nvidia_smi,
     dcgm,
