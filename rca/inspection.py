@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from rca.capture import Capture, Severity
-from rca.capture.counter_health import HOLE_FACTOR, _gaps, _periodic
+from rca.capture.counter_health import BURST_TIME, HOLE_FACTOR, _gaps, _periodic
 from rca.capture.health import EPOCH_NS, _count_early, check
 from rca.capture.tables import GPU_KINDS, KINDS, UNKNOWN_RANK
 from rca.cycles import Candidate, Rank, candidates, cut
@@ -242,10 +242,12 @@ def _counters(capture: Capture) -> tuple[Counter, ...]:
     if capture.counters.height == 0:
         return ()
     gap_ns, value = pl.col("ts_ns").diff(), pl.col("value")
+    gap_ns = gap_ns.filter(gap_ns > 0)
+    in_bursts = gap_ns.median() * gap_ns.len() < BURST_TIME * gap_ns.sum()
     table = capture.counters.group_by(_SERIES, maintain_order=True).agg(
         pl.col("unit").first().cast(pl.String),
         pl.len().alias("samples"),
-        (gap_ns.filter(gap_ns > 0).median() / 1e6).alias("period_ms"),
+        pl.when(~in_bursts).then(gap_ns.median() / 1e6).alias("period_ms"),
         value.min().alias("min"),
         value.mean().alias("mean"),
         value.max().alias("max"),

@@ -99,8 +99,9 @@ class Device:
 class Counter:
     """A series of samples. ``pid`` is None for what is not of one process.
 
-    ``period_ms`` is the median time between samples; ``holes`` counts the times in which more than five periods passed
-    without a sample, None where sampling follows no period (on change, in bursts, or too few samples to tell).
+    ``period_ms`` is the median time between samples, None where they come in bursts; ``holes`` counts the times in which
+    more than five periods passed without a sample, None where sampling follows no period (on change, in bursts, or too few
+    samples to tell).
     """
 
     metric: str

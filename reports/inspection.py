@@ -28,6 +28,9 @@ MAX_ROWS = 12
 MAX_CELL = 100
 """Characters of a name in a table; JSON has the whole of it."""
 
+MAX_FINDING = 600
+"""Characters of a finding in a table: its own words are few, what it quotes of a tool's messages may be many."""
+
 _PLAIN_WIDTH = 100_000
 _COLOURS = {"damage": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -248,7 +251,7 @@ def _findings(rows: tuple[Finding, ...]) -> Table:
     table = _table(severity="left", code="left", what="left")
     for finding in rows:
         severity = Text(finding.severity, style=_COLOURS[finding.severity])
-        table.add_row(severity, finding.code, _safe(str(finding), None))
+        table.add_row(severity, finding.code, _safe(str(finding), MAX_FINDING))
     return table
 
 

@@ -15,7 +15,7 @@ from rca.capture.findings import Finding, Severity
 from rca.capture.health import check
 from rca.capture.model import Capture, Clock, Reading
 from rca.capture.source import Source
-from rca.capture.tables import COUNTERS, CYCLE_ROWS, EVENTS, HOST, empty
+from rca.capture.tables import COUNTERS, CYCLE_ROWS, EVENTS, HOST, UNKNOWN_RANK, empty
 
 Progress = Callable[[str, int, int], None]
 """Called with (file, bytes read so far, bytes in all) as reading goes on, and once at the end."""
@@ -96,9 +96,9 @@ def _without_repeats(listing: Listing, readings: list[Reading]) -> list[Finding]
     """Drop the events of files that only repeat what other files hold: merged traces beside those they were made of."""
     recordings = [_processes(reading.events) for reading in readings]
     findings = []
-    for index in sorted(range(len(readings)), key=lambda i: len(recordings[i]), reverse=True):
+    for index in sorted(range(len(readings)), key=lambda i: (len(recordings[i]), i), reverse=True):
         others = {process for other, held in enumerate(recordings) if other != index for process in held}
-        if recordings[index] and recordings[index] <= others:
+        if recordings[index] and all(_is_among(process, others) for process in recordings[index]):
             readings[index] = replace(readings[index], events=readings[index].events.clear())
             recordings[index] = set()
             text = "holds only events that other files of the capture hold too; left out"
@@ -106,13 +106,23 @@ def _without_repeats(listing: Listing, readings: list[Reading]) -> list[Finding]
     return findings
 
 
-def _processes(events: pl.DataFrame) -> set[tuple[int, ...]]:
-    """Return what tells the recordings of processes apart: pid, number of events, first and last time."""
+Process = tuple[int, tuple[int, ...]]
+
+
+def _processes(events: pl.DataFrame) -> set[Process]:
+    """Return what tells the recordings of processes apart: rank, and pid, number of events, first and last time."""
     host = events.filter(pl.col("device").cast(pl.String) == HOST).filter(~pl.col("kind").is_in(["window", "overhead"]))
-    per_process = host.group_by("pid").agg(
+    per_process = host.group_by("rank", "pid").agg(
         pl.len(), pl.col("start_ns").min(), (pl.col("start_ns") + pl.col("dur_ns")).max().alias("end_ns")
     )
-    return set(per_process.rows())
+    return {(row[0], row[1:]) for row in per_process.rows()}
+
+
+def _is_among(process: Process, others: set[Process]) -> bool:
+    """Tell whether another file has the same process; its rank may be unknown to one of the two."""
+    rank, recording = process
+    ranks = {other for other, same in others if same == recording}
+    return bool(ranks) and (rank == UNKNOWN_RANK or bool(ranks & {rank, UNKNOWN_RANK}))
 
 
 def _in_order(events: pl.DataFrame) -> pl.DataFrame:

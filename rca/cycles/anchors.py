@@ -142,9 +142,9 @@ def _recurring(capture: Capture, kinds: tuple[str, ...]) -> Anchor | None:
         .agg(pl.col("dur_ns").sum().alias("total"), pl.col("dur_ns").mean().alias("mean"), pl.len().alias("calls"))
         .filter(pl.col("calls") >= MIN_RECURRING)
     )
-    best = loops.filter(pl.col("total") >= 0.9 * loops["total"].max())  # type: ignore[operator]
-    if best.height == 0:
+    if loops.height == 0:
         return None
+    best = loops.filter(pl.col("total") >= 0.9 * pl.col("total").max())
     name = str(best.sort("mean", pl.col("general").cast(pl.String), descending=[True, False])["general"][0])
     pattern = re.compile("^" + re.escape(name).replace(r"\#", r"(?:#|\d+)") + "$")
     anchor = Anchor(name, pattern, kind=AnchorKind.RECURRING, event_kinds=kinds)
