@@ -16,12 +16,15 @@ from rca.errors import TooLittleDataError, UsageError
 NVTX_PREFIX = "nvtx:"
 _PROCESS = ["file", "rank", "pid"]
 _THREAD = [*_PROCESS, "tid"]
-_CALLED_BY_ALL = r"(?:^|[ .:])(?:_call_impl|_wrapped_call_impl|Event\.wait|Condition\.wait|wait|recv_requests)$"
-"""Frames that recur without being a loop of the program (FORMATS.md §7.4)."""
+_NO_LOOP = (
+    r"(?:^|[ .:])(?:_call_impl|_wrapped_call_impl|Event\.wait|Condition\.wait|wait|recv_requests)$"
+    r"|(?i)nccl|layer|microbatch|micro_batch"
+)
+"""Spans that recur without being the loop of a program (FORMATS.md §7.4), or as parts of its iterations."""
 
 MIN_RECURRING = 3
-MIN_COVERAGE = 0.5
-"""A span that recurs over less than this share of a recording does not cut it into cycles."""
+MIN_FILLED = 0.25
+"""A span that fills less than this share of the time from one call to the next is not what the loop does."""
 
 
 @dataclass(frozen=True)
@@ -128,28 +131,38 @@ def _of_kinds(capture: Capture, kinds: tuple[str, ...]) -> pl.DataFrame:
 def _recurring(capture: Capture, kinds: tuple[str, ...]) -> Anchor | None:
     """Find the span whose repeated outermost calls take most time; of several that take as much, the longest one.
 
-    Numbers in names count as equal. What runs once or twice encloses the loop or stands beside it.
+    What runs once or twice encloses the loop or stands beside it. Numbers in names count as equal where no name recurs
+    as it is.
     """
-    general = pl.col("name").cast(pl.String).str.replace_all(r"\d+", "#").cast(pl.Categorical)
     spans = _of_kinds(capture, kinds)
-    spans = spans.filter(~pl.col("name").cast(pl.String).str.contains(_CALLED_BY_ALL)).with_columns(general=general)
+    spans = spans.filter(~pl.col("name").cast(pl.String).str.contains(_NO_LOOP))
+    for numbers in (r"[^\s\S]", r"\d+"):
+        general = pl.col("name").cast(pl.String).str.replace_all(numbers, "#").cast(pl.Categorical)
+        if (name := _main_loop(spans.with_columns(general=general))) is not None:
+            pattern = re.compile("^" + re.escape(name).replace(r"\#", r"(?:#|\d+)") + "$")
+            return Anchor(name, pattern, kind=AnchorKind.RECURRING, event_kinds=kinds)
+    return None
+
+
+def _main_loop(spans: pl.DataFrame) -> str | None:
     often = spans.filter(pl.len().over(*_THREAD, "general") >= MIN_RECURRING)
     if often.height == 0:
         return None
     loops = (
         _outermost(often)
         .group_by(*_THREAD, "general")
-        .agg(pl.col("dur_ns").sum().alias("total"), pl.col("dur_ns").mean().alias("mean"), pl.len().alias("calls"))
-        .filter(pl.col("calls") >= MIN_RECURRING)
+        .agg(
+            pl.col("dur_ns").median().alias("typical"),  # one call may have waited for all that the program did before
+            pl.col("start_ns").sort().diff().median().alias("period"),
+            pl.len().alias("calls"),
+        )
+        .filter((pl.col("calls") >= MIN_RECURRING) & (pl.col("typical") >= MIN_FILLED * pl.col("period")))
+        .with_columns(total=pl.col("typical") * pl.col("calls"))
     )
     if loops.height == 0:
         return None
     best = loops.filter(pl.col("total") >= 0.9 * pl.col("total").max())
-    name = str(best.sort("mean", pl.col("general").cast(pl.String), descending=[True, False])["general"][0])
-    pattern = re.compile("^" + re.escape(name).replace(r"\#", r"(?:#|\d+)") + "$")
-    anchor = Anchor(name, pattern, kind=AnchorKind.RECURRING, event_kinds=kinds)
-    spans = anchor_spans(capture, anchor)
-    return anchor if spans.height and _candidate(capture, anchor, spans).coverage >= MIN_COVERAGE else None
+    return str(best.sort("typical", pl.col("general").cast(pl.String), descending=[True, False])["general"][0])
 
 
 def _sequence(capture: Capture) -> Anchor | None:
