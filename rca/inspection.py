@@ -14,8 +14,8 @@ from typing import Any
 import polars as pl
 
 from rca.capture import Capture, Severity
-from rca.capture.counter_health import BURST_TIME, HOLE_FACTOR, _gaps, _periodic
-from rca.capture.health import EPOCH_NS, _count_early, check
+from rca.capture.counter_health import BURST_TIME, HOLE_FACTOR, of_periodic, sampling_gaps
+from rca.capture.health import EPOCH_NS, count_early
 from rca.capture.tables import GPU_KINDS, KINDS, UNKNOWN_RANK
 from rca.cycles import Candidate, Rank, candidates, cut
 from rca.errors import UsageError
@@ -59,7 +59,7 @@ def describe(capture: Capture, cycle: str | None = None) -> Inspection:
     chosen = next(iter(asked if cycle else found), None)
     ranks = cut(capture, chosen.anchor if chosen else None) if chosen or cut_before else []
     extents = _extents(capture)
-    findings = dict.fromkeys((*capture.findings, *check(capture)))
+    findings = dict.fromkeys(capture.findings)
     return Inspection(
         schema=INSPECTION_SCHEMA,
         path=str(capture.path),
@@ -99,7 +99,7 @@ def _extents(capture: Capture) -> _Extents:
     for (file,), own in events.partition_by("file", as_dict=True, maintain_order=True).items():
         start = own["start_ns"].to_numpy()
         end = start + own["dur_ns"].to_numpy()
-        early = _count_early(start, end)
+        early = count_early(start, end)
         extents[int(file)] = (int(start[early]), int(end[early:].max()))
     return extents
 
@@ -253,7 +253,7 @@ def _counters(capture: Capture) -> tuple[Counter, ...]:
         value.max().alias("max"),
     )
     holes = (
-        _periodic(_gaps(capture))
+        of_periodic(sampling_gaps(capture))
         .group_by(_SERIES)
         .agg((pl.col("gap") > HOLE_FACTOR * pl.col("period")).sum().cast(pl.Int64).alias("holes"))
     )

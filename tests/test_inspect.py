@@ -22,6 +22,7 @@ from traces import decode_trace, write_counters, write_pair, write_trace
 from rca import cli as command_line
 from rca.api import inspect
 from rca.capture.findings import Finding, Severity
+from rca.capture.health import check
 from rca.capture.model import Capture
 from rca.errors import UsageError
 from rca.inspection import Inspection, describe
@@ -54,7 +55,8 @@ def rca(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[byte
 
 def capture(rows: list[dict[str, Any]], counters: list[pl.DataFrame] | None = None, **fields: Any) -> Capture:
     side = made_captures.capture(rows, counters, **fields)
-    return replace(side, files=tuple(replace(file, sha256=file.sha256.zfill(64)) for file in side.files))
+    files = tuple(replace(file, sha256=file.sha256.zfill(64)) for file in side.files)
+    return replace(side, files=files, findings=(*side.findings, *check(side)))  # as `rca.capture.load.read` does
 
 
 def validated(result: Inspection) -> dict[str, Any]:

@@ -57,8 +57,7 @@ class TestHostileNames:
 
     def test_json(self, side: Path) -> None:
         document = validated(inspect(side))
-        name = "step" + re.sub(r"\d+", "#", HOSTILE)
-        assert name in [anchor["name"] for anchor in document["anchors"]]
+        assert "step" + HOSTILE in [anchor["name"] for anchor in document["anchors"]]
         assert any(item["metric"].startswith("m[red]\x1b[31m") for item in document["counters"])
 
     def test_odd_facts(self) -> None:

@@ -35,7 +35,7 @@ _SERIES = ["metric", "device", "pid"]
 
 def counters_with_holes(capture: Capture, span: Span | None) -> list[Finding]:
     """Name periodic counters that were not sampled for more than `HOLE_FACTOR` periods while the trace ran."""
-    series = _periodic(_gaps(capture))
+    series = of_periodic(sampling_gaps(capture))
     if series.height == 0:
         return []
     first, last = span or capture.counters.select(pl.col("ts_ns").min(), pl.col("ts_ns").max().alias("last")).row(0)
@@ -82,7 +82,7 @@ def clock_jumped(capture: Capture, span: Span | None) -> list[Finding]:
     `HOLE_FACTOR` of its periods, the clock was set forward or the machine stood still. Spans that were open then reach
     over the gap: it is their begin and end stamps that are absent.
     """
-    steady = _periodic(_gaps(capture))
+    steady = of_periodic(sampling_gaps(capture))
     if steady.height == 0 or span is None:
         return []
     period = float(steady["period"].to_numpy().min())
@@ -116,7 +116,7 @@ def _longest_silence(stamps: Ints, begins: int, ends: int) -> tuple[int, int] | 
     return int(points[at]), int(points[at + 1])
 
 
-def _gaps(capture: Capture) -> pl.DataFrame:
+def sampling_gaps(capture: Capture) -> pl.DataFrame:
     """Return the time since the sample before, of every sample but a series' first."""
     single = capture.counters.filter(pl.col("device").cast(pl.String) != UNSPLIT)
     times = single.select(*_SERIES, "ts_ns").sort(*_SERIES, "ts_ns", maintain_order=True)
@@ -124,7 +124,7 @@ def _gaps(capture: Capture) -> pl.DataFrame:
     return gaps.filter(pl.col("gap") > 0)
 
 
-def _periodic(gaps: pl.DataFrame) -> pl.DataFrame:
+def of_periodic(gaps: pl.DataFrame) -> pl.DataFrame:
     """Keep the series that are sampled at a steady period, and add it as ``period``."""
     gap, period = pl.col("gap"), pl.col("gap").median()
     regular = gap.filter(gap <= STEADY * period).sum() / gap.sum()

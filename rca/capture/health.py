@@ -85,7 +85,7 @@ def check(capture: Capture) -> tuple[Finding, ...]:
 
 @dataclass(frozen=True)
 class _Recording:
-    """The events of one file. ``early``: how many of the first ones are of another time (see `_count_early`)."""
+    """The events of one file. ``early``: how many of the first ones are of another time (see `count_early`)."""
 
     path: str
     all_events: pl.DataFrame
@@ -151,10 +151,10 @@ def _recordings(capture: Capture) -> Iterator[_Recording]:
         path = capture.files[int(index)].path
         codes = frozenset(finding.code for finding in capture.findings if finding.file == path)
         start = events["start_ns"].to_numpy()
-        yield _Recording(path, events, _count_early(start, start + events["dur_ns"].to_numpy()), codes)
+        yield _Recording(path, events, count_early(start, start + events["dur_ns"].to_numpy()), codes)
 
 
-def _count_early(start: Ints, end: Ints) -> int:
+def count_early(start: Ints, end: Ints) -> int:
     """Count the leading events that belong to another time: see `_zero_time`."""
     at_zero = int((start <= 0).sum()) if start[len(start) // 2] > EPOCH_NS else 0
     if len(start) < 2:

@@ -29,7 +29,8 @@ MIN_FILLED = 0.25
 
 @dataclass(frozen=True)
 class Candidate:
-    """An anchor that one side has: how many cycles it gives, the share of the recording that they cover, their median."""
+    """An anchor that one side has, and what it gives for the process with most cycles: the number of its spans, the share of
+    the recording from the first to the last, and the median time from one to the next."""
 
     anchor: Anchor
     cycles: int
@@ -71,16 +72,13 @@ def anchor_named(name: str) -> Anchor:
 
 def _candidate(capture: Capture, anchor: Anchor, spans: pl.DataFrame) -> Candidate:
     end = pl.col("start_ns") + pl.col("dur_ns")
-    recorded = capture.events.filter(pl.col("kind") != "window").select(end.max() - pl.col("start_ns").min()).item() or 1
-    per_process = spans.group_by(_PROCESS).agg(
-        (end.max() - pl.col("start_ns").min()).alias("covered"),
-        pl.len().alias("cycles"),
-        pl.col("start_ns").sort().diff().median().alias("period"),
-    )
-    period = per_process["period"].drop_nulls()
-    median_ns = float(period.median()) if len(period) else float(spans["dur_ns"].median())  # type: ignore[arg-type]
-    covered = float(per_process["covered"].max())  # type: ignore[arg-type]
-    return Candidate(anchor, int(per_process["cycles"].max()), min(covered / recorded, 1.0), median_ns / 1000)  # type: ignore[arg-type]
+    process = spans.group_by(_PROCESS).len().sort("len", *_PROCESS, descending=[True, False, False, False]).head(1)
+    own = spans.join(process, on=_PROCESS, how="semi")
+    recorded = capture.events.filter(pl.col("kind") != "window").join(process, on=_PROCESS, how="semi")
+    extent, covered = (table.select(end.max() - pl.col("start_ns").min()).item() for table in (recorded, own))
+    period = own["start_ns"].sort().diff().drop_nulls()
+    typical = period.median() if len(period) else own["dur_ns"].median()
+    return Candidate(anchor, own.height, min(covered / extent, 1.0) if extent else 0.0, float(typical or 0) / 1000)  # type: ignore[arg-type]
 
 
 def user_anchor(text: str, *captures: Capture) -> Anchor:
@@ -136,15 +134,19 @@ def _recurring(capture: Capture, kinds: tuple[str, ...]) -> Anchor | None:
     """
     spans = _of_kinds(capture, kinds)
     spans = spans.filter(~pl.col("name").cast(pl.String).str.contains(_NO_LOOP))
+    end = (spans["start_ns"] + spans["dur_ns"]).to_numpy()
+    recorded_ns = float(end.max(initial=0) - spans["start_ns"].to_numpy().min(initial=2**62))
+    # every function is a frame, so only those that matter count; ranges are put by hand where they matter
+    at_least_ns = MIN_FILLED * recorded_ns if kinds == ("python",) else 0.0
     for numbers in (r"[^\s\S]", r"\d+"):
         general = pl.col("name").cast(pl.String).str.replace_all(numbers, "#").cast(pl.Categorical)
-        if (name := _main_loop(spans.with_columns(general=general))) is not None:
+        if (name := _main_loop(spans.with_columns(general=general), at_least_ns)) is not None:
             pattern = re.compile("^" + re.escape(name).replace(r"\#", r"(?:#|\d+)") + "$")
             return Anchor(name, pattern, kind=AnchorKind.RECURRING, event_kinds=kinds)
     return None
 
 
-def _main_loop(spans: pl.DataFrame) -> str | None:
+def _main_loop(spans: pl.DataFrame, at_least_ns: float) -> str | None:
     often = spans.filter(pl.len().over(*_THREAD, "general") >= MIN_RECURRING)
     if often.height == 0:
         return None
@@ -158,6 +160,7 @@ def _main_loop(spans: pl.DataFrame) -> str | None:
         )
         .filter((pl.col("calls") >= MIN_RECURRING) & (pl.col("typical") >= MIN_FILLED * pl.col("period")))
         .with_columns(total=pl.col("typical") * pl.col("calls"))
+        .filter(pl.col("total") >= at_least_ns)
     )
     if loops.height == 0:
         return None

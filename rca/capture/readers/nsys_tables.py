@@ -97,6 +97,8 @@ def _with_callers(waits: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
 
     ``syncType`` alone does not tell: cudaDeviceSynchronize has three different ones, depending on the version.
     """
+    if waits.is_empty():
+        return waits
     key = ["pid", "correlation"]
     calls = calls.join(waits, on=key, how="semi").unique(key, keep="first")
     calls = calls.select(*key, caller="tid", call=pl.col("name").cast(pl.String))
