@@ -26,6 +26,8 @@ _KERNEL = {
     DECODE: re.compile(r"[dD]ecode(?![a-z])|paged_attention|splitkv|split_kv|mmha|single_query", re.IGNORECASE),
 }
 _GRAPH_LAUNCH = re.compile(r"^(cuda|hip)GraphLaunch$")
+_LLM = r"kv_?cache|paged|reshape_and_cache|rotary|slot_mapping|flashinfer|top_?k_?top_?p"
+"""Work that only the serving of a language model has: other programs use graphs too, and have no prompts."""
 _MAX_GRAPHS = 2
 """Graph launches of a decode step: one, or two with a draft model. Graphs in pieces (one per layer) tell nothing."""
 
@@ -42,6 +44,8 @@ def with_phases(capture: Capture, pid: int, files: tuple[int, ...], cycles: pl.D
         if (prefill | decode).any():
             phase = np.select([prefill & decode, prefill, decode], [MIXED, PREFILL, DECODE], UNKNOWN)
             return cycles.with_columns(phase=pl.Series(phase))
+    if not own["name"].unique().cast(pl.String).str.contains(f"(?i){_LLM}").any():
+        return cycles
     graphs = _hits(own, ("runtime", "driver"), _GRAPH_LAUNCH, cycles)
     by_graph = (graphs > 0) & (graphs <= _MAX_GRAPHS)
     if by_graph.any() and (graphs == 0).any():  # prompts are not computed by graphs (FORMATS.md §2.2)

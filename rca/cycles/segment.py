@@ -162,7 +162,7 @@ def _cut_file(capture: Capture, anchor: Anchor, spans: pl.DataFrame) -> pl.DataF
     own_end = ends_idle | is_last
     end = np.where(own_end, span_end, np.append(start[1:], span_end[-1]))
     note = np.select(
-        [phase == IDLE, ends_idle, is_last & (not tiled) & (len(start) > 1)],
+        [phase == IDLE, ends_idle, is_last & ((not tiled) | (span_end == start)) & (len(start) > 1)],
         ["idle step", "ends in an idle pause", "last of the recording"],
         "",
     )

@@ -25,7 +25,7 @@ MIN_TOKENS = 12
 MAX_TOKENS = 200_000
 """The period is looked for in this many calls from the middle of the recording; it is applied to all."""
 
-MAX_PART_OF_MORE = 0.20
+MAX_PART_OF_MORE = 0.15
 """Share of the functions that may run only before the first and after the last piece, or in every n-th piece: for the
 layers of a model it is a quarter or more; for its steps next to nothing, or what sets the program up."""
 
