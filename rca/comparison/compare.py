@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from rca.comparison.gate import Stratum, strata
 from rca.comparison.model import ALPHA, QUANTILES, Calibration, CycleTime, RankComparison
 from rca.comparison.reference import reference_rows
 from rca.comparison.robust import calibrate, cycle_time, function_shifts, is_called, metric_shifts
+from rca.comparison.versions import same_names
 from rca.profile import Profile
 from rca.stats.robust import values_needed
 
@@ -34,6 +35,7 @@ def compare_ranks(normal: Profile, abnormal: Profile) -> RankComparison:
     Every phase that both sides have is tested. What is compared in depth is the phase that differs most clearly or, where
     none does, the one with most cycles.
     """
+    abnormal, renamed = same_names(normal, abnormal)
     tested = [_tested(stratum) for stratum in strata(normal, abnormal)]
     alike = [t for t in tested if t.stratum.gate.ok]
     judged = [t for t in alike if min(t.time.n_normal, t.time.n_abnormal) >= values_needed(ALPHA)]
@@ -54,7 +56,7 @@ def compare_ranks(normal: Profile, abnormal: Profile) -> RankComparison:
         normal=normal.rank,
         abnormal=abnormal.rank,
         compared=_compared(*cycles),
-        gate=chosen.stratum.gate,
+        gate=replace(chosen.stratum.gate, notes=(*chosen.stratum.gate.notes, *renamed)),
         cycle_time=chosen.time,
         tests=max(len(judged), 1),
         distribution=_distribution(*cycles),
