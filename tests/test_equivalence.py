@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import itertools
-import pkgutil
 from pathlib import Path
 
 import polars as pl
@@ -13,14 +10,10 @@ import pytest
 from run_formats import ANCHOR, BASE_NS, CYCLES, LAUNCHES, NVIDIA, Run, Span, serving_run
 from run_formats_amd import AMD
 
-import rca.capture.discover
-import rca.capture.readers
-from rca.capture import Capture, bytes_in
+from rca.capture import Capture
 from rca.capture.discover import discover
 from rca.capture.health import check
 from rca.capture.load import load
-from rca.capture.readers.registry import READERS
-from rca.capture.source import HEAD_BYTES, Probe
 from rca.cycles import choose, cut
 from rca.cycles.segment import Rank
 from rca.profile.build import Profile, build
@@ -41,34 +34,14 @@ def run() -> Run:
     return serving_run()
 
 
-@pytest.fixture(autouse=True)
-def _all_readers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also ask readers that are not registered yet; of those, one that cannot be imported is not finished."""
-    modules = []
-    for module in pkgutil.iter_modules(rca.capture.readers.__path__):
-        with contextlib.suppress(Exception):
-            modules.append(importlib.import_module(f"rca.capture.readers.{module.name}"))
-    readers = [m for m in modules if all(hasattr(m, part) for part in ("NAME", "matches", "group", "read"))]
-    monkeypatch.setattr("rca.capture.discover.READERS", (*(r for r in readers if r not in READERS), *READERS))
-
-
 @pytest.fixture(params=FORMATS)
 def form(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def write(form: str, run: Run, folder: Path) -> None:
-    """Store the run in a format, if some reader claims one of its files."""
-    FORMATS[form](run, folder)
-    probes = [Probe(path, bytes_in.head(path, HEAD_BYTES)) for path in folder.rglob("*") if path.is_file()]
-    readers = rca.capture.discover.READERS
-    if not any(reader.matches(probe) for reader in readers for probe in probes if reader.NAME != "counters"):
-        pytest.skip("no reader for this format yet")
-
-
 @pytest.fixture
 def capture(form: str, run: Run, tmp_path: Path) -> Capture:
-    write(form, run, tmp_path)
+    FORMATS[form](run, tmp_path)
     return load(tmp_path)
 
 
@@ -129,7 +102,7 @@ def test_the_run_itself(run: Run) -> None:
 
 def test_one_recording(form: str, run: Run, tmp_path: Path) -> None:
     """All files are read, and by one reader but for the counters."""
-    write(form, run, tmp_path)
+    FORMATS[form](run, tmp_path)
     listing = discover(tmp_path)
     assert len([found for found in listing.found if found.reader.NAME != "counters"]) == 1
     assert not [finding for finding in listing.findings if "agent_info" not in finding.file]
@@ -157,17 +130,15 @@ def test_functions(capture: Capture, run: Run, form: str) -> None:
         assert got[key] == pytest.approx(want[key]), key
 
 
-def test_bytes(capture: Capture, run: Run, form: str) -> None:
-    if form not in HAS_BYTES:
-        pytest.skip("this format has no byte counts")
+@pytest.mark.parametrize("form", sorted(HAS_BYTES), indirect=True)
+def test_bytes(capture: Capture, run: Run) -> None:
     copies = capture.events.filter(pl.col("kind") == "memcpy")
     assert copies["bytes"].to_list() == [span.size for span in run.of("HtoD", "DtoH")]
 
 
-def test_counters(capture: Capture, run: Run, form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", sorted(HAS_COUNTERS), indirect=True)
+def test_counters(capture: Capture, run: Run, tmp_path: Path) -> None:
     """μ of a counter is the same wherever the counter and the trace have one clock."""
-    if form not in HAS_COUNTERS:
-        pytest.skip("the trace and the counters have no clock in common")
     (tmp_path / "reference").mkdir()
     NVIDIA["kineto"](run, tmp_path / "reference")
     key = ["cycle", "device", "metric", "count", "duration_us"]
