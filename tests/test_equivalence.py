@@ -161,7 +161,7 @@ def test_kernel_names_are_equal(run: Run, tmp_path: Path, other: str) -> None:
     names = []
     for form in ("kineto", other):
         (tmp_path / form).mkdir()
-        write(form, run, tmp_path / form)
+        FORMATS[form](run, tmp_path / form)
         events = load(tmp_path / form).events
         names.append(sorted(events.filter(pl.col("kind").is_in(list(PROFILED_KINDS)))["name"].cast(pl.String).to_list()))
         assert (events.filter(pl.col("kind") == "annotation")["name"] == ANCHOR).all()
