@@ -84,7 +84,7 @@ def _files(capture: Capture) -> tuple[File, ...]:
 
 
 def _events(capture: Capture) -> Events:
-    counted = dict(capture.events["kind"].cast(pl.String).value_counts().iter_rows())
+    counted = dict(capture.events["kind"].value_counts().iter_rows())
     return Events(capture.events.height, {kind: counted[kind] for kind in KINDS if kind in counted})
 
 
@@ -95,7 +95,7 @@ _Extents = dict[int, tuple[int, int]]
 def _extents(capture: Capture) -> _Extents:
     """Return when each file was recorded. What states the recorder's own window is no event of the program."""
     extents = {}
-    events = capture.events.filter(pl.col("kind") != "window").select("file", "start_ns", "dur_ns")
+    events = capture.events.lazy().filter(pl.col("kind") != "window").select("file", "start_ns", "dur_ns").collect()
     for (file,), own in events.partition_by("file", as_dict=True, maintain_order=True).items():
         start = own["start_ns"].to_numpy()
         end = start + own["dur_ns"].to_numpy()
@@ -139,10 +139,12 @@ def _processes(capture: Capture, ranks: list[Rank]) -> tuple[Process, ...]:
     """Return the processes with cycles, then those without."""
     on_gpu = pl.col("kind").is_in(list(GPU_KINDS))
     rows = (
-        capture.events.filter(~pl.col("kind").is_in(["window", "overhead", "gpu_annotation"]))  # of no process, some of them
+        capture.events.lazy()
+        .filter(~pl.col("kind").is_in(["window", "overhead", "gpu_annotation"]))  # of no process, some of them
         .group_by("rank", "pid", "file")
         .agg(pl.col("device").filter(on_gpu).unique().alias("gpus"))
         .sort("rank", "pid", "file")
+        .collect()
     )
     with_cycles = [_with_cycles(capture, rank, rows) for rank in ranks]
     taken = {(rank.pid, file) for rank in ranks for file in rank.files}
@@ -203,7 +205,7 @@ def _median_us(rank: Rank, phase: str | None = None) -> float | None:
 
 
 def _devices(capture: Capture, extents: _Extents) -> tuple[Device, ...]:
-    events = dict(capture.events["device"].cast(pl.String).value_counts().iter_rows())
+    events = dict(capture.events["device"].value_counts().iter_rows())
     series = capture.counters.group_by("device").agg(pl.struct("metric", "pid").n_unique())
     counters = dict(series.with_columns(pl.col("device").cast(pl.String)).iter_rows())
     gpus = {row[0]: row[1:] for row in _gpu_work(capture).iter_rows()}
@@ -222,13 +224,16 @@ def _gpu_work(capture: Capture) -> pl.DataFrame:
     start, end = pl.col("start_ns"), pl.col("start_ns") + pl.col("dur_ns")
     before = end.cum_max().shift(1).fill_null(start)  # what was covered when a span begins; events are sorted by start
     return (
-        capture.events.filter(pl.col("kind").is_in(list(GPU_KINDS)))
-        .group_by(pl.col("device").cast(pl.String), maintain_order=True)
+        capture.events.lazy()
+        .filter(pl.col("kind").is_in(list(GPU_KINDS)))
+        .group_by("device", maintain_order=True)
         .agg(
             (end - pl.max_horizontal(start, before)).clip(lower_bound=0).sum().alias("busy_ns"),
             pl.struct("pid", "stream").filter(pl.col("stream").is_not_null()).n_unique().alias("streams"),
             pl.col("file").unique().alias("files"),
         )
+        .with_columns(pl.col("device").cast(pl.String))
+        .collect()
     )
 
 

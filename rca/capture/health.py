@@ -103,7 +103,7 @@ class _Recording:
     @cached_property
     def last(self) -> int:
         """End of the recorder's window; of the last event where it states none."""
-        window = self.events.filter(pl.col("kind") == "window")
+        window = self.events.lazy().filter(pl.col("kind") == "window").select("start_ns", "dur_ns").collect()
         ends = (window if window.height else self.events).select((pl.col("start_ns") + pl.col("dur_ns")).max())
         return int(ends.item())
 
@@ -111,15 +111,20 @@ class _Recording:
     def calls(self) -> pl.DataFrame:
         """Runtime and driver calls that have a correlation id, by process and id; one row each."""
         return (
-            self.events.filter(pl.col("kind").is_in(["runtime", "driver"]) & (pl.col("correlation") > 0))
+            self.events.lazy()
+            .filter(pl.col("kind").is_in(["runtime", "driver"]) & (pl.col("correlation") > 0))
             .select("pid", "tid", "correlation", "start_ns", "name")
             .unique(["pid", "correlation"], keep="first", maintain_order=True)
+            .collect()
         )
 
     @cached_property
     def gpu(self) -> pl.DataFrame:
-        return self.events.filter(pl.col("kind").is_in(["kernel", "memcpy", "memset"])).select(
-            "kind", "pid", "start_ns", "dur_ns", pl.col("correlation").fill_null(0)
+        return (
+            self.events.lazy()
+            .filter(pl.col("kind").is_in(["kernel", "memcpy", "memset"]))
+            .select("kind", "pid", "start_ns", "dur_ns", pl.col("correlation").fill_null(0))
+            .collect()
         )
 
     @cached_property
@@ -146,8 +151,9 @@ class _Recording:
 
 
 def _recordings(capture: Capture) -> Iterator[_Recording]:
-    by_file = capture.events.partition_by("file", as_dict=True, maintain_order=True)
-    for (index,), events in sorted(by_file.items(), key=lambda item: int(item[0][0])):
+    traces = capture.events["file"].unique().sort().to_list()
+    for index in traces:
+        events = capture.events if len(traces) == 1 else capture.events.filter(pl.col("file") == index)
         path = capture.files[int(index)].path
         codes = frozenset(finding.code for finding in capture.findings if finding.file == path)
         start = events["start_ns"].to_numpy()

@@ -94,6 +94,8 @@ def _shifted(reading: Reading, by_ns: int) -> Reading:
 
 def _without_repeats(listing: Listing, readings: list[Reading]) -> list[Finding]:
     """Drop the events of files that only repeat what other files hold: merged traces beside those they were made of."""
+    if sum(reading.events.height > 0 for reading in readings) < 2:
+        return []
     recordings = [_processes(reading.events) for reading in readings]
     findings = []
     for index in sorted(range(len(readings)), key=lambda i: (len(recordings[i]), i), reverse=True):
@@ -146,7 +148,7 @@ def _source(found: Found, progress: Progress, done: int, total: int) -> Source:
         progress(found.files[0].path, read_so_far, total)
 
     advance(0)
-    return Source(found.paths, advance, os.cpu_count() or 1)
+    return Source(found.paths, advance, len(os.sched_getaffinity(0)))
 
 
 def _meta_by_file(listing: Listing, readings: list[Reading]) -> tuple[dict[str, object], ...]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
 
 from rca.capture import Capture
 from rca.cycles.grammar import GRAMMAR, KNOWN_FRAMES, Anchor, AnchorKind
-from rca.cycles.sequence import cycle_starts, find_mark
+from rca.cycles.sequence import MAX_EVENTS, SEQUENCE_COLUMNS, cycle_starts, find_mark
 from rca.errors import TooLittleDataError, UsageError
 
 NVTX_PREFIX = "nvtx:"
 _PROCESS = ["file", "rank", "pid"]
 _THREAD = [*_PROCESS, "tid"]
-_NO_LOOP = (
+_NO_LOOP = re.compile(
     r"(?:^|[ .:])(?:_call_impl|_wrapped_call_impl|Event\.wait|Condition\.wait|wait|recv_requests)$"
-    r"|(?i)nccl|layer|microbatch|micro_batch"
+    r"|(?i:nccl|layer|microbatch|micro_batch)"
 )
 """Spans that recur without being the loop of a program (FORMATS.md §7.4), or as parts of its iterations."""
 
@@ -74,8 +74,10 @@ def _candidate(capture: Capture, anchor: Anchor, spans: pl.DataFrame) -> Candida
     end = pl.col("start_ns") + pl.col("dur_ns")
     process = spans.group_by(_PROCESS).len().sort("len", *_PROCESS, descending=[True, False, False, False]).head(1)
     own = spans.join(process, on=_PROCESS, how="semi")
-    recorded = capture.events.filter(pl.col("kind") != "window").join(process, on=_PROCESS, how="semi")
-    extent, covered = (table.select(end.max() - pl.col("start_ns").min()).item() for table in (recorded, own))
+    recorded = capture.events.lazy().filter(pl.col("kind") != "window").join(process.lazy(), on=_PROCESS, how="semi")
+    extent, covered = (
+        table.select(end.max() - pl.col("start_ns").min()).collect().item() for table in (recorded, own.lazy())
+    )
     period = own["start_ns"].sort().diff().drop_nulls()
     typical = period.median() if len(period) else own["dur_ns"].median()
     return Candidate(anchor, own.height, min(covered / extent, 1.0) if extent else 0.0, float(typical or 0) / 1000)  # type: ignore[arg-type]
@@ -88,7 +90,7 @@ def user_anchor(text: str, *captures: Capture) -> Anchor:
     """
     kinds = ("annotation",) if text.startswith(NVTX_PREFIX) else ("annotation", "op", "python", "runtime", "kernel")
     wanted = text.removeprefix(NVTX_PREFIX)
-    named = any((_of_kinds(capture, kinds)["name"].cast(pl.String) == wanted).any() for capture in captures)
+    named = any(_named(capture, kinds, wanted.__eq__).head(1).collect().height for capture in captures)
     try:
         pattern = re.compile(rf"^{re.escape(wanted)}$" if named else wanted)
     except re.error as error:
@@ -104,12 +106,8 @@ def anchor_spans(capture: Capture, anchor: Anchor) -> pl.DataFrame:
     """
     if anchor.pattern is None:
         return _sequence_spans(capture, anchor)
-    host = _of_kinds(capture, anchor.event_kinds)
-    names = host["name"].unique().cast(pl.String)
-    wanted = [name for name in names if anchor.pattern.search(name)]
-    if not wanted:
-        return host.clear()
-    outermost = _outermost(host.filter(pl.col("name").cast(pl.String).is_in(wanted)))
+    pattern = anchor.pattern
+    outermost = _outermost(_named(capture, anchor.event_kinds, lambda name: pattern.search(name) is not None).collect())
     busy = outermost.group_by(_THREAD).agg(pl.col("dur_ns").sum()).sort("dur_ns", "tid", descending=[True, False])
     main = busy.unique(_PROCESS, keep="first", maintain_order=True).select(_THREAD)
     return outermost.join(main, on=_THREAD, how="semi").sort("start_ns")
@@ -122,8 +120,12 @@ def _outermost(spans: pl.DataFrame) -> pl.DataFrame:
     return ordered.filter(~inside)
 
 
-def _of_kinds(capture: Capture, kinds: tuple[str, ...]) -> pl.DataFrame:
-    return capture.events.filter(pl.col("kind").is_in(list(kinds)))
+def _named(capture: Capture, kinds: tuple[str, ...], wanted: Callable[[str], bool]) -> pl.LazyFrame:
+    """Return the events of the given kinds whose name is wanted; names are few, events are many."""
+    events = capture.events.lazy().filter(pl.col("kind").is_in(list(kinds)))
+    names = events.select(pl.col("name").unique()).collect().to_series()
+    kept = names.filter(pl.Series([wanted(name) for name in names.cast(pl.String)], dtype=pl.Boolean))
+    return events.filter(pl.col("name").is_in(kept.implode()))
 
 
 def _recurring(capture: Capture, kinds: tuple[str, ...]) -> Anchor | None:
@@ -132,15 +134,20 @@ def _recurring(capture: Capture, kinds: tuple[str, ...]) -> Anchor | None:
     What runs once or twice encloses the loop or stands beside it. Numbers in names count as equal where no name recurs
     as it is.
     """
-    spans = _of_kinds(capture, kinds)
-    spans = spans.filter(~pl.col("name").cast(pl.String).str.contains(_NO_LOOP))
+    spans = (
+        _named(capture, kinds, lambda name: not _NO_LOOP.search(name))
+        .select(*_THREAD, "start_ns", "dur_ns", "name")
+        .collect()
+    )
+    names = spans["name"].unique()
     end = (spans["start_ns"] + spans["dur_ns"]).to_numpy()
     recorded_ns = float(end.max(initial=0) - spans["start_ns"].to_numpy().min(initial=2**62))
     # every function is a frame, so only those that matter count; ranges are put by hand where they matter
     at_least_ns = MIN_FILLED * recorded_ns if kinds == ("python",) else 0.0
     for numbers in (r"[^\s\S]", r"\d+"):
-        general = pl.col("name").cast(pl.String).str.replace_all(numbers, "#").cast(pl.Categorical)
-        if (name := _main_loop(spans.with_columns(general=general), at_least_ns)) is not None:
+        general = names.cast(pl.String).str.replace_all(numbers, "#").cast(pl.Categorical)
+        named = spans.join(pl.DataFrame({"name": names, "general": general}), on="name", maintain_order="left")
+        if (name := _main_loop(named, at_least_ns)) is not None:
             pattern = re.compile("^" + re.escape(name).replace(r"\#", r"(?:#|\d+)") + "$")
             return Anchor(name, pattern, kind=AnchorKind.RECURRING, event_kinds=kinds)
     return None
@@ -170,11 +177,14 @@ def _main_loop(spans: pl.DataFrame, at_least_ns: float) -> str | None:
 
 def _sequence(capture: Capture) -> Anchor | None:
     """Find the repeating sequence of the process that does most."""
-    work = capture.events.filter(pl.col("kind").is_in(["kernel", "memcpy", "memset", "op"]))
-    if work.height == 0:
+    work = capture.events.lazy().filter(pl.col("kind").is_in(["kernel", "memcpy", "memset", "op"]))
+    process = work.group_by(_PROCESS).len().sort("len", *_PROCESS, descending=[True, False, False, False]).head(1).collect()
+    if process.height == 0:
         return None
-    process = work.group_by(_PROCESS).len().sort("len", *_PROCESS, descending=[True, False, False, False])
-    mark = find_mark(capture.events.join(process.head(1), on=_PROCESS, how="semi", maintain_order="left"))
+    busiest = pl.all_horizontal(pl.col(key) == process[key][0] for key in _PROCESS)
+    own = capture.events.lazy().filter(busiest).select(SEQUENCE_COLUMNS)
+    rows = own.select(pl.len()).collect().item()
+    mark = find_mark(own.slice(max(0, (rows - MAX_EVENTS) // 2), MAX_EVENTS).collect())
     if mark is None:
         return None
     name = f"repeating {'kernel' if mark.on_gpu else 'operator'} sequence from {mark.first[:60]}"
@@ -185,15 +195,19 @@ def _sequence_spans(capture: Capture, anchor: Anchor) -> pl.DataFrame:
     """Make one span per cycle: they follow each other without a gap; the last one, whose end is not known, has no length."""
     assert anchor.mark is not None  # noqa: S101  (of every anchor without a pattern)
     parts = []
-    for _, own in sorted(capture.events.group_by(_PROCESS, maintain_order=True)):
-        starts = cycle_starts(own, anchor.mark)
+    for process in capture.events.select(_PROCESS).unique().sort(_PROCESS).iter_rows():
+        is_own = pl.all_horizontal(pl.col(key) == value for key, value in zip(_PROCESS, process, strict=True))
+        own = capture.events.lazy().filter(is_own)
+        starts = cycle_starts(own.select(SEQUENCE_COLUMNS).collect(), anchor.mark)
         if len(starts) < 2:
             continue
-        row = own.head(1).with_columns(name=pl.lit(anchor.name).cast(pl.Categorical), kind=pl.lit("annotation"))
+        row = own.head(1).collect().with_columns(name=pl.lit(anchor.name).cast(pl.Categorical), kind=pl.lit("annotation"))
         parts.append(
-            row.select(pl.exclude("start_ns", "dur_ns", "kind"), kind=pl.lit("annotation").cast(own.schema["kind"]))
+            row.select(
+                pl.exclude("start_ns", "dur_ns", "kind"), kind=pl.lit("annotation").cast(capture.events.schema["kind"])
+            )
             .join(pl.DataFrame({"start_ns": starts, "dur_ns": [*(starts[1:] - starts[:-1]), 0]}), how="cross")
-            .select(own.columns)
+            .select(capture.events.columns)
         )
     return pl.concat(parts).sort("start_ns") if parts else capture.events.clear()
 

@@ -36,7 +36,7 @@ def with_phases(capture: Capture, pid: int, files: tuple[int, ...], cycles: pl.D
     """Fill in the phase of cycles where no cycle's phase is known; cycles of which nothing tells stay unknown."""
     if (cycles["phase"] != UNKNOWN).any() or cycles.height == 0:
         return cycles
-    own = capture.events.filter((pl.col("pid") == pid) & pl.col("file").is_in(files))
+    own = capture.events.lazy().filter((pl.col("pid") == pid) & pl.col("file").is_in(files))
     if _mostly(_hits(own, ("op", "annotation"), _TRAIN, cycles) > 0):
         return cycles.with_columns(phase=pl.lit(TRAIN))
     for kinds, patterns in ((("python",), _FRAME), (("kernel",), _KERNEL)):
@@ -44,7 +44,8 @@ def with_phases(capture: Capture, pid: int, files: tuple[int, ...], cycles: pl.D
         if (prefill | decode).any():
             phase = np.select([prefill & decode, prefill, decode], [MIXED, PREFILL, DECODE], UNKNOWN)
             return cycles.with_columns(phase=pl.Series(phase))
-    if not own["name"].unique().cast(pl.String).str.contains(f"(?i){_LLM}").any():
+    names = own.select(pl.col("name").unique().cast(pl.String)).collect().to_series()
+    if not names.str.contains(f"(?i){_LLM}").any():
         return cycles
     graphs = _hits(own, ("runtime", "driver"), _GRAPH_LAUNCH, cycles)
     by_graph = (graphs > 0) & (graphs <= _MAX_GRAPHS)
@@ -57,18 +58,22 @@ def _mostly(flags: Array) -> bool:
     return bool(flags.mean() > 0.5)
 
 
-def _hits(own: pl.DataFrame, kinds: tuple[str, ...], pattern: re.Pattern[str], cycles: pl.DataFrame) -> Array:
+def _hits(own: pl.LazyFrame, kinds: tuple[str, ...], pattern: re.Pattern[str], cycles: pl.DataFrame) -> Array:
     """Return how many events of a name run in each cycle; GPU work counts where it was launched."""
     events = own.filter(pl.col("kind").is_in(list(kinds)))
-    names = [name for name in events["name"].unique().cast(pl.String) if pattern.search(name)]
-    named = events.filter(pl.col("name").cast(pl.String).is_in(names)) if names else events.clear()
-    if "kernel" in kinds and named.height:
+    known = events.select(pl.col("name").unique()).collect().to_series()
+    names = known.filter(pl.Series([bool(pattern.search(name)) for name in known.cast(pl.String)], dtype=pl.Boolean))
+    if len(names) == 0:
+        return np.zeros(cycles.height, dtype=np.int64)
+    named = events.filter(pl.col("name").is_in(names.implode())).select("correlation", "start_ns")
+    if "kernel" in kinds:
         calls = own.filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
-        launch = calls.unique("correlation", keep="first").select("correlation", launched_ns="start_ns")
+        launch = calls.select("correlation", launched_ns="start_ns").unique("correlation", keep="first", maintain_order=True)
         named = named.join(launch, on="correlation", how="left").with_columns(
-            start_ns=pl.col("launched_ns").fill_null(pl.col("start_ns"))
+            pl.coalesce("launched_ns", "start_ns").alias("start_ns")
         )
-    start, end, at = (column.to_numpy() for column in (cycles["start_ns"], cycles["end_ns"], named["start_ns"]))
+    at = named.select("start_ns").collect().to_series().to_numpy()
+    start, end = cycles["start_ns"].to_numpy(), cycles["end_ns"].to_numpy()
     place = np.searchsorted(start, at, side="right") - 1
     inside = (place >= 0) & (at < end[np.maximum(place, 0)])
     return np.bincount(place[inside], minlength=cycles.height)

@@ -216,9 +216,12 @@ def _idle_gaps(
 
 
 def _coverage(capture: Capture, pid: int, files: tuple[int, ...], cycles: pl.DataFrame) -> float | None:
-    own = capture.events.filter((pl.col("pid") == pid) & pl.col("file").is_in(files))
-    recorded = own.group_by("file").agg(
-        (pl.col("start_ns") + pl.col("dur_ns")).max().alias("last"), pl.col("start_ns").min().alias("first")
+    recorded = (
+        capture.events.lazy()
+        .filter((pl.col("pid") == pid) & pl.col("file").is_in(files))
+        .group_by("file")
+        .agg((pl.col("start_ns") + pl.col("dur_ns")).max().alias("last"), pl.col("start_ns").min().alias("first"))
+        .collect()
     )
     extent = float((recorded["last"] - recorded["first"]).sum())
     inside = float(cycles.filter(pl.col("complete"))["duration_us"].sum()) * 1000

@@ -20,6 +20,12 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+SEQUENCE_COLUMNS = ("start_ns", "dur_ns", "name", "kind", "tid", "correlation")
+"""What is needed of events here."""
+
+MAX_EVENTS = 1_000_000
+"""Events from the middle of a recording that are enough to find what repeats."""
+
 MIN_CYCLES = 3
 MIN_TOKENS = 12
 MAX_TOKENS = 200_000

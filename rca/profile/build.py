@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rca.capture import Capture
-from rca.capture.tables import HOST, NO_METRIC
+from rca.capture.tables import GPU_KINDS, HOST, NO_METRIC
 from rca.cycles import Rank
 from rca.profile.classify import COUNTERS_OF_CLASS, OP_CLASSES, PROFILED_KINDS, with_class
 from rca.profile.counters_join import event_moments, norm_factor, series_for
@@ -77,6 +79,9 @@ def _within(counters: pl.DataFrame, rank: Rank, margin_ns: int = 0) -> pl.DataFr
     return counters.filter(pl.col("ts_ns").is_between(pl.lit(first) - margin_ns, pl.lit(last) + margin_ns))
 
 
+_NEEDED = ("start_ns", "dur_ns", "name", "kind", "pid", "tid", "device", "correlation", "file")
+
+
 def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
     """Return the rank's events with their ``cycle``, ``class`` and the time ``own_ns`` that counts for β.
 
@@ -84,35 +89,41 @@ def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
     overlapped scheduling the GPU still runs step k while the host is in step k + 1.
     """
     complete = rank.cycles.filter(pl.col("complete"))
-    own = capture.events.filter(
-        (pl.col("pid") == rank.pid) & pl.col("file").is_in(rank.files) & pl.col("kind").is_in(list(PROFILED_KINDS))
-    )
-    launches = (
-        own.filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
-        .unique(["file", "correlation"], keep="first", maintain_order=True)
-        .select("file", "correlation", launched_ns="start_ns")
-    )
-    on_gpu = pl.col("kind").is_in(["kernel", "memcpy", "memset"])
-    own = own.join(launches, on=["file", "correlation"], how="left", maintain_order="left").with_columns(
-        placed_ns=pl.when(on_gpu).then(pl.col("launched_ns").fill_null(pl.col("start_ns"))).otherwise(pl.col("start_ns"))
-    )
+    of_rank = (pl.col("pid") == rank.pid) & pl.col("file").is_in(rank.files)
+    own = capture.events.lazy().filter(of_rank & pl.col("kind").is_in(list(PROFILED_KINDS))).select(_NEEDED).collect()
+    placed = _launched_ns(own)
     starts, ends = complete["start_ns"].to_numpy(), complete["end_ns"].to_numpy()
-    placed = own["placed_ns"].to_numpy()
     at = np.searchsorted(starts, placed, side="right") - 1
     inside = (at >= 0) & (placed < ends[np.maximum(at, 0)]) if len(starts) else np.zeros(own.height, dtype=bool)
     cycle = complete["cycle"].to_numpy()[np.maximum(at, 0)] if len(starts) else at
-    own = with_class(own.with_columns(cycle=pl.Series(cycle), inside=pl.Series(inside)))
+    own = with_class(own.drop("correlation", "file"))
     nested = own["class"].is_in(list(OP_CLASSES))
     own_ns = own["dur_ns"].to_numpy().copy()
-    own_ns[nested.to_numpy()] = self_time_ns(own.filter(nested))
-    placed_events = own.with_columns(own_ns=pl.Series(own_ns), calls=pl.lit(1, pl.Int64)).filter(pl.col("inside"))
-    return with_scheduling(placed_events, capture.counters, rank)
+    own_ns[nested.to_numpy()] = self_time_ns(own.filter(nested).select("pid", "tid", "start_ns", "dur_ns"))
+    own = own.with_columns(cycle=pl.Series(cycle), own_ns=pl.Series(own_ns), calls=pl.lit(1, pl.Int64))
+    return with_scheduling(own.filter(pl.Series(inside)), capture.counters, rank)
+
+
+def _launched_ns(own: pl.DataFrame) -> NDArray[np.int64]:
+    """Return when each event was begun by the host: GPU work when it was launched, all else when it started."""
+    launches = (
+        own.lazy()
+        .filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
+        .select("file", "correlation", launched_ns="start_ns")
+        .unique(["file", "correlation"], keep="first", maintain_order=True)
+    )
+    on_gpu = own["kind"].is_in(list(GPU_KINDS))
+    gpu = own.lazy().filter(on_gpu).select("file", "correlation", "start_ns")
+    launched = gpu.join(launches, on=["file", "correlation"], how="left", maintain_order="left")
+    placed = own["start_ns"].to_numpy().copy()
+    placed[on_gpu.to_numpy()] = launched.select(pl.coalesce("launched_ns", "start_ns")).collect().to_series().to_numpy()
+    return placed
 
 
 def _rows(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank, cores: int) -> pl.DataFrame:
     key = ["cycle", "name", "device", "class"]
     functions = events.group_by(key).agg(pl.col("own_ns").sum(), pl.col("calls").sum().alias("count"))
-    parts = [_rows_of_metric(own, counters, metric, rank.pid, cores) for own, metric in _pairs(events)]
+    parts = [_rows_of_metric(own, counters, metric, rank.pid, cores) for own, metric in _pairs(events, counters)]
     schema = {
         "cycle": pl.Int64,
         "name": pl.Categorical,
@@ -135,12 +146,15 @@ def _rows(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank, cores: int) 
     return _typed(rows)
 
 
-def _pairs(events: pl.DataFrame) -> list[tuple[pl.DataFrame, str]]:
-    return [
-        (own, metric)
-        for (class_, _), own in sorted(events.group_by("class", pl.col("device").cast(pl.String)), key=lambda g: g[0])
-        for metric in COUNTERS_OF_CLASS.get(str(class_), ())
-    ]
+def _pairs(events: pl.DataFrame, counters: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, str]]:
+    """Yield the events of each class on each device with each metric that was recorded and belongs to the class."""
+    recorded = set(counters["metric"].unique().cast(pl.String))
+    pairs = events.select(pl.col("class", "device").cast(pl.String)).unique().sort("class", "device")
+    for class_, device in pairs.iter_rows():
+        metrics = [metric for metric in COUNTERS_OF_CLASS.get(class_, ()) if metric in recorded]
+        if metrics:
+            own = events.filter((pl.col("class") == class_) & (pl.col("device") == device))
+            yield from ((own, metric) for metric in metrics)
 
 
 def _rows_of_metric(events: pl.DataFrame, counters: pl.DataFrame, metric: str, pid: int, cores: int) -> pl.DataFrame | None:

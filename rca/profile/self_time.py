@@ -21,15 +21,17 @@ def self_time_ns(calls: pl.DataFrame) -> Ints:
     own = np.zeros(calls.height, dtype=np.int64)
     # a call of no length holds nothing and takes nothing; integer-microsecond exporters write many
     order = (
-        calls.with_row_index("row")
+        calls.lazy()
+        .with_row_index("row")
         .filter(pl.col("dur_ns") > 0)
         .sort("pid", "tid", "start_ns", "dur_ns", descending=[False, False, False, True])
+        .select("row", "start_ns", "dur_ns", thread=pl.struct("pid", "tid").rle_id())
+        .collect()
     )
     if order.height == 0:
         return own
-    start = order["start_ns"].to_numpy()
-    duration = order["dur_ns"].to_numpy()
-    thread = order.select(pl.struct("pid", "tid").rle_id()).to_series().to_numpy().astype(np.int64)
+    start, duration = order["start_ns"].to_numpy(), order["dur_ns"].to_numpy()
+    thread = order["thread"].to_numpy().astype(np.int64)
     parent = _parents(start, start + duration, thread)
     inside = np.zeros(order.height, dtype=np.int64)
     np.add.at(inside, parent[parent >= 0], duration[parent >= 0])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rca.capture.findings import Finding, Severity
+from rca.capture.memory import give_back
 from rca.capture.model import Clock, Reading
 from rca.capture.readers.chrome_counters import counters_table
 from rca.capture.readers.chrome_damage import Damage, read_damaged
@@ -65,6 +66,8 @@ def read(source: Source) -> Reading:
     first_ns = min(int(window["start"].min(initial=2**62)) for _, window in (*columns.spans, *columns.halves))
     counters = counters_table(columns, base_ns or 0)
     events = events_table(columns, base_ns or 0, rank, findings)
+    del columns
+    give_back()
     clock = Clock.UNIX if base_ns is not None or first_ns >= ABSOLUTE_NS else Clock.OWN
     return Reading(events, counters, meta=meta, findings=tuple(findings), clock=clock)
 

@@ -12,7 +12,7 @@ from rca.capture.readers.chrome_table import number_in
 from rca.capture.tables import COUNTERS, HOST, empty
 
 _GPU = re.compile(r"(?:CAT_XPU_|GPU |device:?\s*\(?)(\d+)")
-_TRAILING_NUMBER = re.compile(r"^(.*?)_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)$")
+_TRAILING_NUMBER = re.compile(r"^(.*?)_(\d{1,18}(?:\.\d+)?(?:e[+-]?\d{1,2})?)$")
 
 
 def counters_table(columns: Columns, base_ns: int) -> pl.DataFrame:
