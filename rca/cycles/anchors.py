@@ -10,7 +10,7 @@ import polars as pl
 
 from rca.capture import Capture
 from rca.cycles.grammar import GRAMMAR, KNOWN_FRAMES, Anchor, AnchorKind
-from rca.cycles.sequence import MAX_EVENTS, SEQUENCE_COLUMNS, cycle_starts, find_mark
+from rca.cycles.sequence import MAX_EVENTS, SEQUENCE_COLUMNS, SEQUENCE_KINDS, cycle_starts, find_mark
 from rca.errors import TooLittleDataError, UsageError
 
 NVTX_PREFIX = "nvtx:"
@@ -182,7 +182,7 @@ def _sequence(capture: Capture) -> Anchor | None:
     if process.height == 0:
         return None
     busiest = pl.all_horizontal(pl.col(key) == process[key][0] for key in _PROCESS)
-    own = capture.events.lazy().filter(busiest).select(SEQUENCE_COLUMNS)
+    own = capture.events.lazy().filter(busiest & pl.col("kind").is_in(list(SEQUENCE_KINDS))).select(SEQUENCE_COLUMNS)
     rows = own.select(pl.len()).collect().item()
     mark = find_mark(own.slice(max(0, (rows - MAX_EVENTS) // 2), MAX_EVENTS).collect())
     if mark is None:
@@ -198,7 +198,8 @@ def _sequence_spans(capture: Capture, anchor: Anchor) -> pl.DataFrame:
     for process in capture.events.select(_PROCESS).unique().sort(_PROCESS).iter_rows():
         is_own = pl.all_horizontal(pl.col(key) == value for key, value in zip(_PROCESS, process, strict=True))
         own = capture.events.lazy().filter(is_own)
-        starts = cycle_starts(own.select(SEQUENCE_COLUMNS).collect(), anchor.mark)
+        looped = own.filter(pl.col("kind").is_in(list(SEQUENCE_KINDS))).select(SEQUENCE_COLUMNS).collect()
+        starts = cycle_starts(looped, anchor.mark)
         if len(starts) < 2:
             continue
         row = own.head(1).collect().with_columns(name=pl.lit(anchor.name).cast(pl.Categorical), kind=pl.lit("annotation"))

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 SEQUENCE_COLUMNS = ("start_ns", "dur_ns", "name", "kind", "tid", "correlation")
-"""What is needed of events here."""
+SEQUENCE_KINDS = ("kernel", "memcpy", "memset", "op", "runtime", "driver")
+"""What is needed of events here, and of which."""
 
 MAX_EVENTS = 1_000_000
 """Events from the middle of a recording that are enough to find what repeats."""
@@ -157,11 +158,14 @@ def _host_calls(own: pl.DataFrame) -> _Calls:
 
 
 def _calls(events: pl.DataFrame) -> _Calls:
-    names = events["name"].cast(pl.String)
-    known = names.unique().sort().to_list()
-    code = names.replace_strict(known, range(len(known)), return_dtype=pl.UInt32).to_numpy()
+    distinct = events["name"].unique()
+    names = distinct.cast(pl.String)
+    known = sorted(names)
+    number = {name: position for position, name in enumerate(known)}
+    place_of = np.zeros(int(distinct.to_physical().to_numpy().max(initial=0)) + 1, dtype=np.uint32)
+    place_of[distinct.to_physical().to_numpy()] = [number[name] for name in names]
     start = events["start_ns"].to_numpy()
-    return _Calls(start, start + events["dur_ns"].to_numpy(), code, known)
+    return _Calls(start, start + events["dur_ns"].to_numpy(), place_of[events["name"].to_physical().to_numpy()], known)
 
 
 def _pivot(work: _Calls) -> int | None:

@@ -97,7 +97,7 @@ def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
     inside = (at >= 0) & (placed < ends[np.maximum(at, 0)]) if len(starts) else np.zeros(own.height, dtype=bool)
     cycle = complete["cycle"].to_numpy()[np.maximum(at, 0)] if len(starts) else at
     own = with_class(own.drop("correlation", "file"))
-    nested = own["class"].is_in(list(OP_CLASSES))
+    nested = own.select(pl.col("class").is_in(pl.Series(OP_CLASSES, dtype=pl.Categorical).implode())).to_series()
     own_ns = own["dur_ns"].to_numpy().copy()
     own_ns[nested.to_numpy()] = self_time_ns(own.filter(nested).select("pid", "tid", "start_ns", "dur_ns"))
     own = own.with_columns(cycle=pl.Series(cycle), own_ns=pl.Series(own_ns), calls=pl.lit(1, pl.Int64))
@@ -128,7 +128,7 @@ def _rows(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank, cores: int) 
         "cycle": pl.Int64,
         "name": pl.Categorical,
         "device": pl.Categorical,
-        "class": pl.String,
+        "class": pl.Categorical,
         "metric": pl.String,
         "mu_pct": pl.Float64,
         "sigma_pct": pl.Float64,

@@ -77,5 +77,5 @@ def _from_counters(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank) -> 
             own_ns=pl.Series(own_ns.round().astype(np.int64)),
             calls=pl.lit(1, pl.Int64),
         )
-        found.append(rows.with_columns(pl.lit(function).alias("class")))
+        found.append(rows.with_columns(pl.lit(function).cast(pl.Categorical).alias("class")))
     return found
