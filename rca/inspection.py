@@ -146,9 +146,9 @@ def _processes(capture: Capture, ranks: list[Rank]) -> tuple[Process, ...]:
         .sort("rank", "pid", "file")
         .collect()
     )
-    with_cycles = [_with_cycles(capture, rank, rows) for rank in ranks]
-    taken = {(rank.pid, file) for rank in ranks for file in rank.files}
-    others = [row for row in rows.iter_rows() if (row[1], row[2]) not in taken]
+    with_cycles = [_with_cycles(capture, rank) for rank in ranks]
+    taken = {(rank.rank, rank.pid, file) for rank in ranks for file in rank.files}
+    others = [row for row in rows.iter_rows() if row[:3] not in taken]
     of_the_job = [row for row in others if row[0] != UNKNOWN_RANK or row[3]]
     rest: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
     for row in of_the_job or ([] if with_cycles else others):
@@ -156,12 +156,10 @@ def _processes(capture: Capture, ranks: list[Rank]) -> tuple[Process, ...]:
     return (*with_cycles, *(_without_cycles(capture, own) for own in rest.values()))
 
 
-def _with_cycles(capture: Capture, rank: Rank, rows: pl.DataFrame) -> Process:
-    own = rows.filter((pl.col("pid") == rank.pid) & pl.col("file").is_in(rank.files))
-    stated = int(own["rank"][0]) if own.height else UNKNOWN_RANK
+def _with_cycles(capture: Capture, rank: Rank) -> Process:
     return Process(
         role=rank.role,
-        rank=None if stated == UNKNOWN_RANK else stated,
+        rank=None if rank.rank == UNKNOWN_RANK else rank.rank,
         pid=rank.pid,
         files=_paths(capture, rank.files),
         world_size=_world_size(capture, rank.files),

@@ -162,3 +162,39 @@ def test_ranks_are_told_apart_by_metadata(tmp_path: Path) -> None:
         write_trace(tmp_path / name, decode_trace(6, rank=rank))
     capture = load(tmp_path)
     assert [rank.role for rank in cut(capture, choose(capture, capture)["normal"])] == ["rank 1", "rank 3"]
+
+
+def test_a_pause_before_a_prefill_that_only_a_frame_names_is_idle(tmp_path: Path) -> None:
+    """The annotation says nothing of phases; the frames inside do, and they tell a pause from a slow cycle."""
+    starts = [*range(0, 100_000, 10_000), *range(10_000_000, 10_100_000, 10_000)]
+    frames = []
+    for i, at in enumerate(starts):
+        mode = "forward_extend" if i == 10 else "forward_decode"
+        frames += [span("Scheduler.run_batch", "python", at, 9_000), span(f"ModelRunner.{mode}", "python", at + 10, 8_000)]
+    cycles = cycles_of(load(write_trace(tmp_path / "t.json", {"traceEvents": frames, "baseTimeNanoseconds": 0})))
+    assert cycles["note"][9] == "ends in an idle pause"
+    assert cycles.filter("complete")["duration_us"].to_numpy().max() == 10_000
+
+
+def test_one_profiler_step_is_no_loop(tmp_path: Path) -> None:
+    spans = [("ProfilerStep#3", 0.0, 10_000)] + [("my_loop", 100.0 * i, 90) for i in range(30)]
+    capture = capture_of(tmp_path, spans)
+    assert choose(capture, capture)["normal"].name == "my_loop"
+
+
+def test_ranges_can_be_asked_for_by_nvtx(tmp_path: Path) -> None:
+    """`Optimizer.step` is work of its own in a profile, and an annotation all the same."""
+    spans = [("Optimizer.step#SGD.step", 1000.0 * i, 200) for i in range(6)]
+    assert cycles_of(capture_of(tmp_path, spans), "nvtx:Optimizer.step#SGD.step").height == 6
+
+
+def test_phases_follow_the_launch_of_a_kernel(tmp_path: Path) -> None:
+    """The GPU is a step behind: the decode kernel that runs in the second cycle was launched in the first."""
+    events = [span("my_step", "user_annotation", 1000.0 * i, 990) for i in range(4)]
+    for i, name in enumerate(("paged_attention", "context_attention", "paged_attention", "paged_attention")):
+        number = {"correlation": i + 1}
+        events.append(span("cudaLaunchKernel", "cuda_runtime", 1000.0 * i + 500, 5, args=number))
+        kernel = {"args": number | {"device": 0, "stream": 7}, "pid": 0, "tid": 7}
+        events.append(span(name, "kernel", 1000.0 * (i + 1) + 100, 50) | kernel)
+    capture = load(write_trace(tmp_path / "t.json", {"traceEvents": events, "baseTimeNanoseconds": 0}))
+    assert cycles_of(capture, "my_step")["phase"].to_list() == ["decode", "prefill", "decode", "decode"]

@@ -387,3 +387,12 @@ def test_own_captures_are_healthy(fixtures: Path, folder: str) -> None:
 def test_the_reference_captures_are_healthy(shared_data: Path) -> None:
     for folder in sorted((shared_data / "sglang-a100").glob("*/*normal")):
         assert check(load(folder)) == (), folder
+
+
+def test_between_two_recordings_no_sample_is_expected() -> None:
+    """Two traces a minute apart, each with its own counters: no clock jumped, and no counter has a hole."""
+    rows = [event("op", "op", part * 60 * SECOND + i * MS, MS // 2, file=part) for part in range(2) for i in range(500)]
+    times = [part * 60 * SECOND + tick * 10 * MS for part in range(2) for tick in range(50)]
+    side = capture(rows, [samples("gpu_power", times)], meta=({}, {}))
+    assert len(side.files) == 2
+    assert check(side) == ()

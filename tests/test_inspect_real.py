@@ -102,8 +102,8 @@ NSYS: dict[str, Expected] = {
     "nsys/h100_2gpu_1s.sqlite": (
         "kernel 3442, memcpy 904, memset 22, runtime 5796, sync 244, op 16782, overhead 198",
         {"GPU 0": 2184, "GPU 1": 2184},
-        24,
-        "repeating kernel sequence",
+        0,  # blocks of a T5 encoder, as its NVTX ranges say: they repeat, and are no cycles
+        "",
     ),
     "nsys/mfu_2gpu_after.sqlite": (
         "kernel 3587, memcpy 904, memset 242, runtime 5722, driver 960, sync 334, op 16693, annotation 420, overhead 6",

@@ -135,9 +135,71 @@ def test_gpu_work_alone_is_enough(tmp_path: Path) -> None:
     assert abs(cycles_of(alone).height - 30) <= 1
 
 
+@pytest.mark.parametrize("steps", [2, 3, 20])
+def test_layers_are_not_cut_where_steps_follow_at_once(tmp_path: Path, steps: int) -> None:
+    """A few borders between steps, or pauses after every 24th layer, show that the layers are parts of something."""
+    rng = np.random.default_rng(2)
+    events, at = [], 1000.0
+    for layer in range(24 * steps):
+        if layer % 24 == 0:
+            at += 400 if steps == 20 else 0
+            if steps < 20:
+                for name in ("embed", "mask", "head", "sample"):
+                    events.append(span(name, "cpu_op", at, 8))
+                    at += 10
+        for name in ("qkv", "attention", "o", "norm", "up", "act", "down"):
+            events.append(span(name, "cpu_op", at, float(rng.uniform(7, 9))))
+            at += 10
+    capture = load(write_trace(tmp_path / "t.json", {"traceEvents": events, "baseTimeNanoseconds": 0}))
+    counts = [found.cycles for found in candidates(capture)]
+    assert counts in ([], [steps])
+
+
+def test_ranges_that_number_the_layers_are_believed(tmp_path: Path) -> None:
+    events = []
+    for i in range(20):
+        events.append(span(f"FSDP::forward (blocks.{i})", "user_annotation", 100.0 * i, 50))
+        events += [span(name, "cpu_op", 100.0 * i + 10 * k, 8) for k, name in enumerate(("qkv", "attention", "o", "mlp"))]
+    capture = load(write_trace(tmp_path / "t.json", {"traceEvents": events, "baseTimeNanoseconds": 0}))
+    assert list(candidates(capture)) == []
+    steps = [event | {"name": "annotated"} if "blocks" in event["name"] else event for event in events]
+    capture = load(write_trace(tmp_path / "u.json", {"traceEvents": steps, "baseTimeNanoseconds": 0}))
+    assert next(found.anchor.name for found in candidates(capture)) == "annotated"
+
+
+def test_micro_batches_are_no_cycles(tmp_path: Path) -> None:
+    events, at = [], 0.0
+    for _ in range(6):
+        for _ in range(4):
+            for name in ("forward", "loss", "backward", "accumulate"):
+                events.append(span(name, "cpu_op", at, 80))
+                at += 100
+        events.append(span("Optimizer.step#AdamW.step", "user_annotation", at, 150))
+        at += 200
+    capture = load(write_trace(tmp_path / "t.json", {"traceEvents": events, "baseTimeNanoseconds": 0}))
+    assert cycles_of(capture).height in (5, 6)
+
+
+def test_other_batch_sizes_are_other_kernels_and_the_same_step(tmp_path: Path) -> None:
+    """A GEMM's tile size is in its name and depends on the batch; so no kernel but the first and last runs every step."""
+    events = []
+    for step in range(40):
+        tile = 16 << (step // 10)
+        names = ["embedding", *[f"gemm_{tile}x{tile}_{kind}" for kind in ("qkv", "o", "up", "down")] * 8, "sample"]
+        events += [span(name, "cpu_op", 1000.0 * step + 20 * i, 15) for i, name in enumerate(names)]
+    capture = load(write_trace(tmp_path / "t.json", {"traceEvents": events, "baseTimeNanoseconds": 0}))
+    assert cycles_of(capture).height == 40
+
+
+def test_one_kernel_over_and_over_is_no_loop(tmp_path: Path) -> None:
+    events = [span("kernel_a", "cpu_op", 10.0 * i, 8) for i in range(500)]
+    capture = load(write_trace(tmp_path / "t.json", {"traceEvents": events, "baseTimeNanoseconds": 0}))
+    assert list(candidates(capture)) == []
+
+
 def test_random_work_has_no_cycles(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    names = [f"aten::op{i}" for i in rng.integers(0, 40, 3000)]
+    names = [f"aten::op{'abcdefghij'[i // 10]}{'klmnopqrst'[i % 10]}" for i in rng.integers(0, 100, 3000)]
     events = [span(name, "cpu_op", 10.0 * i, 8) for i, name in enumerate(names)]
     capture = load(write_trace(tmp_path / "t.json", {"traceEvents": events, "baseTimeNanoseconds": 0}))
     assert list(candidates(capture)) == []

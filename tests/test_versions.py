@@ -8,7 +8,7 @@ import pytest
 from traces import decode_trace, write_trace
 
 from rca.api import compare
-from rca.comparison.versions import family
+from rca.capture.names import family
 
 
 @pytest.mark.parametrize(

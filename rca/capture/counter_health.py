@@ -39,8 +39,9 @@ def counters_with_holes(capture: Capture, span: Span | None) -> list[Finding]:
     if series.height == 0:
         return []
     first, last = span or capture.counters.select(pl.col("ts_ns").min(), pl.col("ts_ns").max().alias("last")).row(0)
-    in_trace = (pl.col("ts_ns") > first) & (pl.col("ts_ns") - pl.col("gap") < last)
-    holes = series.filter((pl.col("gap") > HOLE_FACTOR * pl.col("period")) & in_trace)
+    begins = pl.col("ts_ns") - pl.col("gap")
+    within = pl.min_horizontal(pl.col("ts_ns"), pl.lit(last)) - pl.max_horizontal(begins, pl.lit(first))
+    holes = series.filter(within > HOLE_FACTOR * pl.col("period"))
     if holes.height == 0:
         return []
     worst = holes.sort("gap", "ts_ns", descending=[True, False], maintain_order=True).row(0, named=True)
@@ -87,12 +88,13 @@ def clock_jumped(capture: Capture, span: Span | None) -> list[Finding]:
         return []
     period = float(steady["period"].to_numpy().min())
     samples = np.unique(capture.counters["ts_ns"].to_numpy())
+    samples = samples[(samples >= span[0]) & (samples <= span[1])]
     quiet = np.flatnonzero(np.diff(samples) > HOLE_FACTOR * period)
     if len(quiet) == 0:
         return []
     start = capture.events["start_ns"].to_numpy()
     stamps = np.sort(np.concatenate([start, start + capture.events["dur_ns"].to_numpy()]), kind="stable")
-    stamps = stamps[np.searchsorted(stamps, span[0]) :]
+    stamps = stamps[np.searchsorted(stamps, span[0]) : np.searchsorted(stamps, span[1], side="right")]
     found = []
     for begins, ends in zip(samples[quiet], samples[quiet + 1], strict=True):
         silent = _longest_silence(stamps, int(begins), int(ends))

@@ -78,9 +78,24 @@ def check(capture: Capture) -> tuple[Finding, ...]:
     """Return what is wrong with a capture, check by check and within a check file by file."""
     recordings = list(_recordings(capture))
     found = [finding for test in _PER_FILE for rec in recordings for finding in test(rec)]
-    span = (min(rec.first for rec in recordings), max(rec.last for rec in recordings)) if recordings else None
-    found += clock_jumped(capture, span) + counters_with_holes(capture, span) + counters_apart(capture, span)
+    spans = _joined_spans([(rec.first, rec.last) for rec in recordings])
+    for span in spans:  # between two recordings nobody expects a sample
+        found += clock_jumped(capture, span) + counters_with_holes(capture, span)
+    if not spans:
+        found += counters_with_holes(capture, None)
+    found += counters_apart(capture, (spans[0][0], spans[-1][1]) if spans else None)
     return tuple(found + _rank_missing(capture) + settings_within(capture))
+
+
+def _joined_spans(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join the times of recordings that overlap."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
 
 
 @dataclass(frozen=True)

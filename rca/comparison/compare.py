@@ -13,7 +13,7 @@ from rca.comparison.model import ALPHA, QUANTILES, Calibration, CycleTime, RankC
 from rca.comparison.reference import reference_rows
 from rca.comparison.robust import calibrate, cycle_time, function_shifts, is_called, metric_shifts
 from rca.comparison.versions import same_names
-from rca.profile import Profile
+from rca.profile import SCHEDULED, Profile
 from rca.stats.robust import values_needed
 
 _FUNCTION_COLUMNS = {
@@ -35,6 +35,7 @@ def compare_ranks(normal: Profile, abnormal: Profile) -> RankComparison:
     Every phase that both sides have is tested. What is compared in depth is the phase that differs most clearly or, where
     none does, the one with most cycles.
     """
+    normal, abnormal = _both_scheduled(normal, abnormal)
     abnormal, renamed = same_names(normal, abnormal)
     tested = [_tested(stratum) for stratum in strata(normal, abnormal)]
     alike = [t for t in tested if t.stratum.gate.ok]
@@ -68,6 +69,19 @@ def compare_ranks(normal: Profile, abnormal: Profile) -> RankComparison:
         rows=_with_robust(reference_rows(*sides), functions.table, metrics),
         rows_left_out=left_out,
     )
+
+
+def _both_scheduled(normal: Profile, abnormal: Profile) -> tuple[Profile, Profile]:
+    """Leave out what the scheduler did where only one side recorded it: that the other has none of it says nothing."""
+    sides = (normal, abnormal)
+    if not all(side.from_events for side in sides):
+        return sides
+    recorded = [set(side.rows["function"].unique()).intersection(SCHEDULED) for side in sides]
+    one_sided = list(recorded[0] ^ recorded[1])
+    if not one_sided:
+        return sides
+    kept = ~pl.col("function").is_in(one_sided) | ~pl.col("class").is_in(list(SCHEDULED))
+    return replace(normal, rows=normal.rows.filter(kept)), replace(abnormal, rows=abnormal.rows.filter(kept))
 
 
 @dataclass(frozen=True)

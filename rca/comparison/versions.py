@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import polars as pl
 
+from rca.capture.names import family
 from rca.profile import Profile
 
-_ARGUMENTS = re.compile(r"<[^<>]*>|\([^()]*\)")
-_CHANGING = re.compile(r"0x[0-9a-f]+|(?<![a-z0-9])(?=[a-z]*\d)[0-9a-z]{12,}(?![a-z0-9])|\d+", re.IGNORECASE)
-"""Addresses, hashes, and numbers: tile sizes, architectures, counters of generated code."""
 _MAX_NAMED = 5
-
-
-def family(name: str) -> str:
-    """Return what stays of a function's name when it is compiled anew, tuned anew or generated anew."""
-    text = name.removeprefix("void ")
-    while (shorter := _ARGUMENTS.sub("", text)) != text:
-        text = shorter
-    return _CHANGING.sub("#", text).strip()
 
 
 def same_names(normal: Profile, abnormal: Profile) -> tuple[Profile, list[str]]:

@@ -6,19 +6,22 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from rca.capture import Capture
-from rca.cycles.grammar import GRAMMAR, KNOWN_FRAMES, Anchor, AnchorKind
-from rca.cycles.sequence import MAX_EVENTS, SEQUENCE_COLUMNS, SEQUENCE_KINDS, cycle_starts, find_mark
+from rca.cycles.grammar import GRAMMAR, KNOWN_FRAMES, NUMBERED, Anchor, AnchorKind
+from rca.cycles.sequence import MAX_EVENTS, SEQUENCE_COLUMNS, SEQUENCE_KINDS, Mark, cycle_starts, find_mark
 from rca.errors import TooLittleDataError, UsageError
 
 NVTX_PREFIX = "nvtx:"
+_OPERATOR = r"(?:aten|prim|autograd|c10d|_c10d_functional|torch|_C)::"
+"""Ranges put by hand may count as work of their own (`Optimizer.step`), as operators do; these are operators."""
 _PROCESS = ["file", "rank", "pid"]
 _THREAD = [*_PROCESS, "tid"]
 _NO_LOOP = re.compile(
     r"(?:^|[ .:])(?:_call_impl|_wrapped_call_impl|Event\.wait|Condition\.wait|wait|recv_requests)$"
-    r"|(?i:nccl|layer|microbatch|micro_batch)"
+    r"|(?i:nccl|layer|blocks?[._\[ ]|microbatch|micro_batch)"
 )
 """Spans that recur without being the loop of a program (FORMATS.md §7.4), or as parts of its iterations."""
 
@@ -47,22 +50,33 @@ def candidates(capture: Capture, cycle: str | None = None) -> Iterator[Candidate
 
 
 def _anchors(capture: Capture) -> Iterator[Anchor]:
-    yield from known_anchors(capture)
+    known = known_anchors(capture)
+    yield from known
     for kinds in (("annotation",), ("python",)):
         if (anchor := _recurring(capture, kinds)) is not None:
             yield anchor
     if (anchor := _sequence(capture)) is not None:
         yield anchor
+    yield from (anchor for anchor in known_anchors(capture, at_least=1) if anchor not in known)
 
 
-def known_anchors(capture: Capture) -> list[Anchor]:
-    """Return the anchors of the tables that name a span of the capture, best first."""
-    pairs = capture.events.select("kind", "name").unique().with_columns(pl.col("kind", "name").cast(pl.String)).rows()
-    return [
-        anchor
-        for anchor in (*GRAMMAR, *KNOWN_FRAMES)
-        if anchor.pattern and any(kind in anchor.event_kinds and anchor.pattern.search(name) for kind, name in pairs)
-    ]
+def known_anchors(capture: Capture, at_least: int = MIN_RECURRING) -> list[Anchor]:
+    """Return the anchors of the tables that name a span of the capture, best first.
+
+    What any program may number (``ProfilerStep#1``) has to be there ``at_least`` so often: one alone is no loop. An
+    engine's own step is one, even alone.
+    """
+    counts = (
+        capture.events.lazy().group_by("kind", "name").len().with_columns(pl.col("kind", "name").cast(pl.String)).collect()
+    )
+    rows = counts.rows()
+    found = []
+    for anchor in (*GRAMMAR, *KNOWN_FRAMES):
+        pattern = anchor.pattern
+        spans = sum(n for kind, name, n in rows if pattern and kind in anchor.event_kinds and pattern.search(name))
+        if spans >= (at_least if anchor in NUMBERED else 1):
+            found.append(anchor)
+    return found
 
 
 def anchor_named(name: str) -> Anchor:
@@ -88,11 +102,14 @@ def user_anchor(text: str, *captures: Capture) -> Anchor:
 
     ``nvtx:`` before it restricts the search to annotations.
     """
-    kinds = ("annotation",) if text.startswith(NVTX_PREFIX) else ("annotation", "op", "python", "runtime", "kernel")
+    only_ranges = text.startswith(NVTX_PREFIX)
+    kinds = ("annotation", "op") if only_ranges else ("annotation", "op", "python", "runtime", "kernel")
     wanted = text.removeprefix(NVTX_PREFIX)
     named = any(_named(capture, kinds, wanted.__eq__).head(1).collect().height for capture in captures)
+    expression = rf"^{re.escape(wanted)}$" if named else wanted
     try:
-        pattern = re.compile(rf"^{re.escape(wanted)}$" if named else wanted)
+        re.compile(expression)
+        pattern = re.compile(rf"^(?!{_OPERATOR})(?:.*?)(?:{expression})" if only_ranges else expression, re.DOTALL)
     except re.error as error:
         raise UsageError(f"--cycle {text!r} names no span and is no regular expression: {error}") from None
     return Anchor(text, pattern, kind=AnchorKind.USER, event_kinds=kinds)
@@ -187,8 +204,33 @@ def _sequence(capture: Capture) -> Anchor | None:
     mark = find_mark(own.slice(max(0, (rows - MAX_EVENTS) // 2), MAX_EVENTS).collect())
     if mark is None:
         return None
+    if _one_layer_each(capture, pl.all_horizontal(pl.col(key) == process[key][0] for key in _PROCESS), mark):
+        return None
     name = f"repeating {'kernel' if mark.on_gpu else 'operator'} sequence from {mark.first[:60]}"
     return Anchor(name, None, kind=AnchorKind.SEQUENCE, mark=mark)
+
+
+_LAYER = re.compile(r"(?:^|[^a-z])(?:blocks?|layers?|h)[._\[ ]*(\d+)", re.IGNORECASE)
+
+
+def _one_layer_each(capture: Capture, busiest: pl.Expr, mark: Mark) -> bool:
+    """Tell whether ranges that name a layer show that each piece of a sequence is one layer: a step runs them all."""
+    own = capture.events.lazy().filter(busiest)
+    ranges = own.filter(pl.col("kind").is_in(["annotation", "op", "python"]))
+    names = ranges.select(pl.col("name").unique()).collect().to_series()
+    layer = {name: int(match.group(1)) for name in names.cast(pl.String) if (match := _LAYER.search(name))}
+    if len(set(layer.values())) < MIN_RECURRING:
+        return False
+    starts = cycle_starts(own.filter(pl.col("kind").is_in(list(SEQUENCE_KINDS))).select(SEQUENCE_COLUMNS).collect(), mark)
+    named = (
+        ranges.select("start_ns", pl.col("name").cast(pl.String))
+        .filter(pl.col("name").is_in(list(layer)))
+        .collect()
+        .with_columns(layer=pl.col("name").replace_strict(layer, return_dtype=pl.Int64))
+    )
+    piece = np.searchsorted(starts, named["start_ns"].to_numpy(), side="right")
+    layers_of_piece = named.with_columns(piece=pl.Series(piece)).group_by("piece").agg(pl.col("layer").n_unique())["layer"]
+    return bool((layers_of_piece <= 2).mean() > 0.5)  # type: ignore[operator]
 
 
 def _sequence_spans(capture: Capture, anchor: Anchor) -> pl.DataFrame:

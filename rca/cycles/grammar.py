@@ -130,6 +130,9 @@ GRAMMAR = (
 )
 """Tried in this order. A new engine or wording is one more row."""
 
+NUMBERED = tuple(anchor for anchor in GRAMMAR if anchor.name in ("ProfilerStep#", "iteration <n>"))
+"""Those that any program may write, whatever it calls a step."""
+
 
 def _frame(name: str, pattern: str) -> Anchor:
     return Anchor(name, re.compile(pattern), kind=AnchorKind.FRAME, event_kinds=("python",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rca.capture import Capture
+from rca.capture.launches import CALL_KINDS, LAUNCH_COLUMNS, begun_ns
 from rca.cycles.grammar import DECODE, MIXED, PREFILL, TRAIN, UNKNOWN
 
 Array = NDArray[Any]
@@ -32,48 +34,47 @@ _MAX_GRAPHS = 2
 """Graph launches of a decode step: one, or two with a draft model. Graphs in pieces (one per layer) tell nothing."""
 
 
-def with_phases(capture: Capture, pid: int, files: tuple[int, ...], cycles: pl.DataFrame) -> pl.DataFrame:
-    """Fill in the phase of cycles where no cycle's phase is known; cycles of which nothing tells stay unknown."""
-    if (cycles["phase"] != UNKNOWN).any() or cycles.height == 0:
-        return cycles
-    own = capture.events.lazy().filter((pl.col("pid") == pid) & pl.col("file").is_in(files))
-    if _mostly(_hits(own, ("op", "annotation"), _TRAIN, cycles) > 0):
-        return cycles.with_columns(phase=pl.lit(TRAIN))
+def phases_of(capture: Capture, own: pl.Expr, stated: Array, start: Array, end: Array) -> Array:
+    """Return the phase of each cycle: as stated or, where no cycle's is, as its frames and kernels tell it.
+
+    Args:
+        capture: one side.
+        own: which events are of the process.
+        stated: what the annotations say.
+        start: of each cycle, ns, rising.
+        end: likewise.
+    """
+    if (stated != UNKNOWN).any() or len(start) == 0:
+        return stated
+    events = capture.events.lazy().filter(own)
+    hits = partial(_hits, events, start, end)
+    if (hits(("op", "annotation"), _TRAIN) > 0).mean() > 0.5:
+        return np.full(len(start), TRAIN)
     for kinds, patterns in ((("python",), _FRAME), (("kernel",), _KERNEL)):
-        prefill, decode = (_hits(own, kinds, patterns[phase], cycles) > 0 for phase in (PREFILL, DECODE))
+        prefill, decode = (hits(kinds, patterns[phase]) > 0 for phase in (PREFILL, DECODE))
         if (prefill | decode).any():
-            phase = np.select([prefill & decode, prefill, decode], [MIXED, PREFILL, DECODE], UNKNOWN)
-            return cycles.with_columns(phase=pl.Series(phase))
-    names = own.select(pl.col("name").unique().cast(pl.String)).collect().to_series()
+            return np.select([prefill & decode, prefill, decode], [MIXED, PREFILL, DECODE], UNKNOWN)
+    names = events.select(pl.col("name").unique().cast(pl.String)).collect().to_series()
     if not names.str.contains(f"(?i){_LLM}").any():
-        return cycles
-    graphs = _hits(own, ("runtime", "driver"), _GRAPH_LAUNCH, cycles)
+        return stated
+    graphs = hits(CALL_KINDS, _GRAPH_LAUNCH)
     by_graph = (graphs > 0) & (graphs <= _MAX_GRAPHS)
     if by_graph.any() and (graphs == 0).any():  # prompts are not computed by graphs (FORMATS.md §2.2)
-        return cycles.with_columns(phase=pl.Series(np.select([by_graph, graphs == 0], [DECODE, PREFILL], UNKNOWN)))
-    return cycles
+        return np.select([by_graph, graphs == 0], [DECODE, PREFILL], UNKNOWN)
+    return stated
 
 
-def _mostly(flags: Array) -> bool:
-    return bool(flags.mean() > 0.5)
-
-
-def _hits(own: pl.LazyFrame, kinds: tuple[str, ...], pattern: re.Pattern[str], cycles: pl.DataFrame) -> Array:
+def _hits(events: pl.LazyFrame, start: Array, end: Array, kinds: tuple[str, ...], pattern: re.Pattern[str]) -> Array:
     """Return how many events of a name run in each cycle; GPU work counts where it was launched."""
-    events = own.filter(pl.col("kind").is_in(list(kinds)))
-    known = events.select(pl.col("name").unique()).collect().to_series()
+    of_kinds = events.filter(pl.col("kind").is_in(list(kinds)))
+    known = of_kinds.select(pl.col("name").unique()).collect().to_series()
     names = known.filter(pl.Series([bool(pattern.search(name)) for name in known.cast(pl.String)], dtype=pl.Boolean))
     if len(names) == 0:
-        return np.zeros(cycles.height, dtype=np.int64)
-    named = events.filter(pl.col("name").is_in(names.implode())).select("correlation", "start_ns")
-    if "kernel" in kinds:
-        calls = own.filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
-        launch = calls.select("correlation", launched_ns="start_ns").unique("correlation", keep="first", maintain_order=True)
-        named = named.join(launch, on="correlation", how="left").with_columns(
-            pl.coalesce("launched_ns", "start_ns").alias("start_ns")
-        )
-    at = named.select("start_ns").collect().to_series().to_numpy()
-    start, end = cycles["start_ns"].to_numpy(), cycles["end_ns"].to_numpy()
+        return np.zeros(len(start), dtype=np.int64)
+    wanted = pl.col("kind").is_in(list(kinds)) & pl.col("name").is_in(names.implode())
+    calls = pl.col("kind").is_in(list(CALL_KINDS)) if "kernel" in kinds else pl.lit(False)
+    found = events.filter(wanted | calls).select(*LAUNCH_COLUMNS, wanted=wanted).collect()
+    at = begun_ns(found)[found["wanted"].to_numpy()]
     place = np.searchsorted(start, at, side="right") - 1
     inside = (place >= 0) & (at < end[np.maximum(place, 0)])
-    return np.bincount(place[inside], minlength=cycles.height)
+    return np.bincount(place[inside], minlength=len(start))

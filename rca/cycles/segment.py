@@ -11,7 +11,7 @@ from rca.capture import Capture
 from rca.capture.tables import HOST, UNKNOWN_RANK
 from rca.cycles.anchors import anchor_spans
 from rca.cycles.grammar import IDLE, IDLE_MARKS, PREFILL, UNKNOWN, Anchor, Work
-from rca.cycles.phases import with_phases
+from rca.cycles.phases import phases_of
 
 CYCLES: dict[str, pl.DataType | type[pl.DataType]] = {
     "cycle": pl.Int64,
@@ -51,6 +51,17 @@ class Rank:
     """Indices of the capture's files that hold it."""
     ambiguous: bool = False
     """Other processes of the capture have the same role: which one is which on the other side is anyone's guess."""
+    rank: int = UNKNOWN_RANK
+    """As the trace states it; with ``pid``, which containers may share, it tells whose events they are."""
+
+    def owns(self) -> pl.Expr:
+        """Tell which events are of this process."""
+        return of_process(self.rank, self.pid, self.files)
+
+
+def of_process(rank: int, pid: int, files: tuple[int, ...]) -> pl.Expr:
+    """Tell which events are of one process."""
+    return (pl.col("pid") == pid) & (pl.col("rank") == rank) & pl.col("file").is_in(files)
 
 
 def cut(capture: Capture, anchor: Anchor | None) -> list[Rank]:
@@ -101,15 +112,15 @@ def _from_rows(capture: Capture) -> list[Rank]:
 def _from_events(capture: Capture, anchor: Anchor) -> list[Rank]:
     spans = anchor_spans(capture, anchor)
     ranks = []
-    for (rank, pid), own in sorted(spans.group_by("rank", "pid")):
-        role = f"rank {rank}" if rank != UNKNOWN_RANK else _gpus(capture, int(pid)) or "rank ?"
+    for rank, pid in spans.select("rank", "pid").unique().sort("rank", "pid").iter_rows():
+        own = spans.filter((pl.col("rank") == rank) & (pl.col("pid") == pid))
+        role = f"rank {rank}" if rank != UNKNOWN_RANK else _gpus(capture, pid) or "rank ?"
         for recordings in _one_after_the_other([part for _, part in sorted(own.group_by("file"))]):
             pieces = [_cut_file(capture, anchor, part) for part in recordings]
             cycles = pl.concat(pieces).with_columns(cycle=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
             files = tuple(int(part["file"][0]) for part in recordings)
-            cycles = with_phases(capture, int(pid), files, cycles)
-            coverage = _coverage(capture, int(pid), files, cycles)
-            ranks.append(Rank(role, int(pid), anchor.name, _typed(cycles), coverage, files))
+            coverage = _coverage(capture, of_process(rank, pid, files), cycles)
+            ranks.append(Rank(role, pid, anchor.name, _typed(cycles), coverage, files, rank=rank))
     return ranks
 
 
@@ -151,11 +162,13 @@ def _cut_file(capture: Capture, anchor: Anchor, spans: pl.DataFrame) -> pl.DataF
     names = spans["name"].cast(pl.String)
     work_of = {name: _work(anchor, name) for name in names.unique()}
     work = [work_of[name] for name in names]
-    phase = np.array([w.phase for w in work])
+    first = spans.row(0, named=True)
+    own = of_process(first["rank"], first["pid"], (first["file"],))
+    phase = phases_of(capture, own, np.array([w.phase for w in work]), start, np.append(start[1:], span_end[-1]))
 
     gap = start[1:] - span_end[:-1]
     period = np.diff(start)
-    idle = _idle_gaps(capture, spans, gap, phase)
+    idle = _idle_gaps(capture, own, start, gap, phase)
     tiled = len(period) > 0 and float(np.median(gap)) < MAX_TILING_GAP * float(np.median(period))
     is_last = np.arange(len(start)) == len(start) - 1
     ends_idle = np.append(idle, False)
@@ -190,7 +203,8 @@ def _work(anchor: Anchor, name: str) -> Work:
 
 def _idle_gaps(
     capture: Capture,
-    spans: pl.DataFrame,
+    own: pl.Expr,
+    start: np.ndarray[tuple[int], np.dtype[np.int64]],
     gap: np.ndarray[tuple[int], np.dtype[np.int64]],
     phase: np.ndarray[tuple[int], np.dtype[np.str_]],
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -201,24 +215,25 @@ def _idle_gaps(
     """
     if len(gap) == 0:
         return np.zeros(0, dtype=bool)
-    first = spans.row(0, named=True)
     marks = (
-        capture.events.filter(
-            (pl.col("kind") == "annotation") & (pl.col("pid") == first["pid"]) & (pl.col("file") == first["file"])
-        )
-        .filter(pl.col("name").cast(pl.String).str.contains(IDLE_MARKS.pattern))["start_ns"]
+        capture.events.lazy()
+        .filter(own & (pl.col("kind") == "annotation"))
+        .filter(pl.col("name").cast(pl.String).str.contains(IDLE_MARKS.pattern))
+        .select("start_ns")
+        .collect()
+        .to_series()
         .to_numpy()
     )
-    marks_before = np.searchsorted(np.sort(marks), spans["start_ns"].to_numpy())
+    marks_before = np.searchsorted(np.sort(marks), start)
     marked = np.diff(marks_before) > 0
     long = gap > max(IDLE_FACTOR * float(np.median(gap)), IDLE_MIN_US * 1000)
     return np.asarray(marked | (long & (phase[1:] == PREFILL)))
 
 
-def _coverage(capture: Capture, pid: int, files: tuple[int, ...], cycles: pl.DataFrame) -> float | None:
+def _coverage(capture: Capture, own: pl.Expr, cycles: pl.DataFrame) -> float | None:
     recorded = (
         capture.events.lazy()
-        .filter((pl.col("pid") == pid) & pl.col("file").is_in(files))
+        .filter(own)
         .group_by("file")
         .agg((pl.col("start_ns") + pl.col("dur_ns")).max().alias("last"), pl.col("start_ns").min().alias("first"))
         .collect()

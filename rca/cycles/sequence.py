@@ -18,9 +18,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rca.capture.launches import begun_ns
+from rca.capture.names import family
+from rca.capture.tables import GPU_KINDS
+
 Array = NDArray[Any]
 
-SEQUENCE_COLUMNS = ("start_ns", "dur_ns", "name", "kind", "tid", "correlation")
+SEQUENCE_COLUMNS = ("start_ns", "dur_ns", "name", "kind", "tid", "correlation", "file")
 SEQUENCE_KINDS = ("kernel", "memcpy", "memset", "op", "runtime", "driver")
 """What is needed of events here, and of which."""
 
@@ -29,6 +33,9 @@ MAX_EVENTS = 1_000_000
 
 MIN_CYCLES = 3
 MIN_TOKENS = 12
+MIN_FUNCTIONS = 3
+"""Of which a recording consists: one or two kernels over and over are no loop of a program."""
+
 MAX_TOKENS = 200_000
 """The period is looked for in this many calls from the middle of the recording; it is applied to all."""
 
@@ -43,9 +50,12 @@ _EQUAL = 0.10
 _MOST = 0.75
 _ALMOST_BEST = 0.9
 _MAX_PERIODS = 64
+_MAX_CELLS = 20_000_000
+"""Pieces times functions that are counted at once (some 500 MB); tiny pieces of a trace of many functions are more."""
 _LEAD = 0.1
 """Share of the pause before a cycle's first recorded call that is counted to the cycle: what leads up to the call."""
 
+_LONG_PAUSE, _LEAST_PAUSE_NS = 5.0, 20_000
 _NOTABLE_PAUSE = 0.25
 _PAUSES_WITHIN = 0.05
 
@@ -87,7 +97,8 @@ def find_mark(own: pl.DataFrame) -> Mark | None:
         return None
     middle = len(work.code) // 2
     part = slice(max(0, middle - MAX_TOKENS // 2), middle + MAX_TOKENS // 2)
-    pivot = _pivot(_Calls(work.start[part], work.end[part], work.code[part], work.names))
+    most = _optimizer_steps(own)
+    pivot = _pivot(_Calls(work.start[part], work.end[part], work.code[part], work.names), most)
     if pivot is None:
         return None
     host = _host_calls(own) if on_gpu else work
@@ -122,20 +133,12 @@ def cycle_starts(own: pl.DataFrame, mark: Mark) -> Array:
 
 def _work(own: pl.DataFrame) -> tuple[_Calls, bool]:
     """Return the work that may repeat: GPU work by the time of its launch, else the outermost operators of a thread."""
-    gpu = own.filter(pl.col("kind").is_in(["kernel", "memcpy", "memset"]))
-    if gpu.height < MIN_TOKENS:
+    if own["kind"].is_in(list(GPU_KINDS)).sum() < MIN_TOKENS:
         return _outermost_ops(own), False
-    launches = (
-        own.filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
-        .unique("correlation", keep="first", maintain_order=True)
-        .select("correlation", launched_ns="start_ns")
+    launched = own.with_columns(start_ns=pl.Series(begun_ns(own)), at=pl.col("start_ns")).filter(
+        pl.col("kind").is_in(list(GPU_KINDS))
     )
-    launched = (
-        gpu.join(launches, on="correlation", how="left", maintain_order="left")
-        .with_columns(at=pl.col("launched_ns").fill_null(pl.col("start_ns")))
-        .sort("at", "start_ns", maintain_order=True)
-    )
-    return _calls(launched.with_columns(start_ns="at")), True
+    return _calls(launched.sort("start_ns", "at", maintain_order=True)), True
 
 
 def _outermost_ops(own: pl.DataFrame) -> _Calls:
@@ -158,38 +161,62 @@ def _host_calls(own: pl.DataFrame) -> _Calls:
 
 
 def _calls(events: pl.DataFrame) -> _Calls:
+    """Take calls by the family of their names: another batch size means other tile sizes, and the same step."""
     distinct = events["name"].unique()
-    names = distinct.cast(pl.String)
-    known = sorted(names)
+    families = [family(name) for name in distinct.cast(pl.String)]
+    known = sorted(set(families))
     number = {name: position for position, name in enumerate(known)}
     place_of = np.zeros(int(distinct.to_physical().to_numpy().max(initial=0)) + 1, dtype=np.uint32)
-    place_of[distinct.to_physical().to_numpy()] = [number[name] for name in names]
+    place_of[distinct.to_physical().to_numpy()] = [number[name] for name in families]
     start = events["start_ns"].to_numpy()
     return _Calls(start, start + events["dur_ns"].to_numpy(), place_of[events["name"].to_physical().to_numpy()], known)
 
 
-def _pivot(work: _Calls) -> int | None:
+def _optimizer_steps(own: pl.DataFrame) -> int | None:
+    """Return how many training steps end in these events; None where nothing says that it is training."""
+    names = own.filter(pl.col("kind") == "op")["name"].value_counts().with_columns(pl.col("name").cast(pl.String))
+    steps = names.filter(pl.col("name").str.starts_with(_ENDS_ITERATION))["count"]
+    return int(steps.max()) if len(steps) else None  # type: ignore[arg-type]
+
+
+def _pivot(work: _Calls, most: int | None) -> int | None:
     """Return the function that cuts the calls into the pieces that are most alike and cover most of the recording.
 
     Coverage weighs most: the decode steps of a capture are more alike than all its steps, and leave its prefills uncut.
+    Training has no more cycles than optimizer steps (``most``); what repeats more often are its micro-batches.
     """
     code, n_names = work.code, len(work.names)
     count = np.bincount(code, minlength=n_names)
-    periods, votes = np.unique(count[count >= MIN_CYCLES], return_counts=True)
+    likely_count = (count >= MIN_CYCLES) & (count <= (len(code) if most is None else most + 1))
+    if (count > 0).sum() < MIN_FUNCTIONS or not likely_count.any():
+        return None
+    periods, votes = np.unique(count[likely_count], return_counts=True)
     likely = np.argsort(-votes, kind="stable")[:_MAX_PERIODS]
     whole = float(work.end.max() - work.start[0]) or 1.0
     found = []
     for period, vote in zip(periods[likely], votes[likely], strict=True):
         pivot = min(np.flatnonzero(count == period), key=lambda name: (_irregularity(np.flatnonzero(code == name)), name))
         at = np.flatnonzero(code == pivot)
+        if len(at) * n_names > _MAX_CELLS:
+            continue
         alike = _likeness(code, at, n_names)
         covered = float(work.start[at[-1]] - work.start[at[0]]) / whole
-        if max(alike.outside, alike.every_nth) <= MAX_PART_OF_MORE and alike.steady >= MIN_SHARE:
+        is_whole = max(alike.outside, alike.every_nth) <= MAX_PART_OF_MORE and not _pauses_every_nth(work, at)
+        if is_whole and alike.steady >= MIN_SHARE:
             found.append((alike.steady * alike.present * covered**3, int(vote), int(period), int(pivot)))
     if not found:
         return None
     best = max(score for score, *_ in found)
     return max((vote, period, pivot) for score, vote, period, pivot in found if score >= _ALMOST_BEST * best)[-1]
+
+
+def _pauses_every_nth(work: _Calls, at: Array) -> bool:
+    """Tell whether long pauses come in every n-th piece exactly: then the pieces are parts, with pauses between wholes."""
+    pause = np.maximum(work.start[1:] - np.maximum.accumulate(work.end)[:-1], 0)
+    longest = np.maximum.reduceat(pause, at[:-1])
+    long = np.flatnonzero(longest > max(_LONG_PAUSE * float(np.median(longest)), _LEAST_PAUSE_NS))
+    apart = np.diff(long)
+    return len(long) >= MIN_CYCLES and bool((apart == apart[0]).all()) and int(apart[0]) > 1
 
 
 def _irregularity(at: Array) -> float:
@@ -209,7 +236,7 @@ class _Likeness:
     outside: float
     """Calls before the first and after the last piece only."""
     every_nth: float
-    """One or two calls in every n-th piece, exactly: the pieces are parts of a longer cycle."""
+    """One or two calls in every n-th piece exactly, or in a single one: the pieces are parts of a longer cycle."""
 
 
 def _likeness(code: Array, at: Array, n_names: int) -> _Likeness:
@@ -223,8 +250,8 @@ def _likeness(code: Array, at: Array, n_names: int) -> _Likeness:
     typical = np.median(calls, axis=1)
     equal = (np.abs(calls - typical[:, None]) <= _EQUAL * typical[:, None]).mean(axis=1) >= _MOST
     present = (calls > 0).mean(axis=1) >= _MOST
-    rare = np.flatnonzero(~present & (calls.max(axis=1) <= 2) & ((calls > 0).sum(axis=1) >= 2))
-    regular = sum(len(set(np.diff(np.flatnonzero(calls[name])))) == 1 for name in rare)
+    rare = np.flatnonzero(~present & (calls.max(axis=1, initial=0) <= 2) & calls.any(axis=1))
+    regular = sum(len(set(np.diff(np.flatnonzero(calls[name])))) <= 1 for name in rare)
     all_that_run = float(ran.sum())
     return _Likeness(
         steady=(equal & present).sum() / all_that_run,

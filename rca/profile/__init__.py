@@ -2,5 +2,6 @@
 
 from rca.profile.build import ROWS, Profile, build
 from rca.profile.counters_join import estimate_cores
+from rca.profile.scheduling import SCHEDULED
 
-__all__ = ["ROWS", "Profile", "build", "estimate_cores"]
+__all__ = ["ROWS", "SCHEDULED", "Profile", "build", "estimate_cores"]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rca.capture import Capture
-from rca.capture.tables import GPU_KINDS, HOST, NO_METRIC
+from rca.capture.launches import begun_ns
+from rca.capture.tables import HOST, NO_METRIC
 from rca.cycles import Rank
 from rca.profile.classify import COUNTERS_OF_CLASS, OP_CLASSES, PROFILED_KINDS, with_class
 from rca.profile.counters_join import event_moments, norm_factor, series_for
-from rca.profile.scheduling import with_scheduling
+from rca.profile.scheduling import SCHEDULED, scheduling
 from rca.profile.self_time import self_time_ns
 
 MARGIN_NS = 2_000_000_000
@@ -89,9 +89,9 @@ def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
     overlapped scheduling the GPU still runs step k while the host is in step k + 1.
     """
     complete = rank.cycles.filter(pl.col("complete"))
-    of_rank = (pl.col("pid") == rank.pid) & pl.col("file").is_in(rank.files)
-    own = capture.events.lazy().filter(of_rank & pl.col("kind").is_in(list(PROFILED_KINDS))).select(_NEEDED).collect()
-    placed = _launched_ns(own)
+    of_kinds = pl.col("kind").is_in(list(PROFILED_KINDS))
+    own = capture.events.lazy().filter(rank.owns() & of_kinds).select(_NEEDED).collect()
+    placed = begun_ns(own)
     starts, ends = complete["start_ns"].to_numpy(), complete["end_ns"].to_numpy()
     at = np.searchsorted(starts, placed, side="right") - 1
     inside = (at >= 0) & (placed < ends[np.maximum(at, 0)]) if len(starts) else np.zeros(own.height, dtype=bool)
@@ -101,23 +101,8 @@ def _events_in_cycles(capture: Capture, rank: Rank) -> pl.DataFrame:
     own_ns = own["dur_ns"].to_numpy().copy()
     own_ns[nested.to_numpy()] = self_time_ns(own.filter(nested).select("pid", "tid", "start_ns", "dur_ns"))
     own = own.with_columns(cycle=pl.Series(cycle), own_ns=pl.Series(own_ns), calls=pl.lit(1, pl.Int64))
-    return with_scheduling(own.filter(pl.Series(inside)), capture.counters, rank)
-
-
-def _launched_ns(own: pl.DataFrame) -> NDArray[np.int64]:
-    """Return when each event was begun by the host: GPU work when it was launched, all else when it started."""
-    launches = (
-        own.lazy()
-        .filter(pl.col("kind").is_in(["runtime", "driver"]) & pl.col("correlation").is_not_null())
-        .select("file", "correlation", launched_ns="start_ns")
-        .unique(["file", "correlation"], keep="first", maintain_order=True)
-    )
-    on_gpu = own["kind"].is_in(list(GPU_KINDS))
-    gpu = own.lazy().filter(on_gpu).select("file", "correlation", "start_ns")
-    launched = gpu.join(launches, on=["file", "correlation"], how="left", maintain_order="left")
-    placed = own["start_ns"].to_numpy().copy()
-    placed[on_gpu.to_numpy()] = launched.select(pl.coalesce("launched_ns", "start_ns")).collect().to_series().to_numpy()
-    return placed
+    scheduled = [scheduling(capture, rank, function) for function in SCHEDULED]
+    return pl.concat([own.filter(pl.Series(inside)), *(part.select(own.columns) for part in scheduled if part is not None)])
 
 
 def _rows(events: pl.DataFrame, counters: pl.DataFrame, rank: Rank, cores: int) -> pl.DataFrame:

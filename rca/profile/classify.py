@@ -8,8 +8,9 @@ import polars as pl
 OP_CLASSES = ("cpu_op", "cpu_runtime", "cpu_sync")
 """Host calls nest; their time in a profile is the time that no call inside them accounts for (self time)."""
 
-PROFILED_KINDS = ("kernel", "memcpy", "memset", "op", "runtime", "driver", "oncpu", "runq", "io")
-"""Annotations, Python frames and profiler rows are spans over other work, not work."""
+PROFILED_KINDS = ("kernel", "memcpy", "memset", "op", "runtime", "driver", "io")
+"""Annotations, Python frames and profiler rows are spans over other work, not work; scheduler slices have rules of their
+own (see `rca.profile.scheduling`)."""
 
 _HOST_COUNTERS = (
     "process_cpu_usage",

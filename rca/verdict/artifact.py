@@ -23,7 +23,7 @@ class Recording:
 def artifact(recording: Recording, rank: int) -> Cause | None:
     """Return the cause, of the given rank, if one side's recording suffered from what the other's did not."""
     sides = {"normal": recording.normal, "abnormal": recording.abnormal}
-    codes = {side: {finding.code for finding in findings} for side, findings in sides.items()}
+    codes = {side: {f.code for f in findings if f.severity is not Severity.INFO} for side, findings in sides.items()}
     one_sided = codes["normal"] ^ codes["abnormal"]
     evidence = [
         f"{side} side only: {finding}"
