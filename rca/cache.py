@@ -36,6 +36,12 @@ MAX_ENTRIES = 8
 """Captures that one folder keeps; the oldest go. A folder that is added to gets a new hash each time."""
 
 _FOLDER = ".rca-cache"
+_ENTRY = re.compile(r"[0-9a-f]{32}")
+_DAMAGED = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, re.error),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
+"""What reading an entry may raise whose files hold anything."""
 Tables = dict[str, pl.DataFrame]
 Kept = TypeVar("Kept")
 _KNOWN = {anchor.name: anchor for anchor in (*GRAMMAR, *KNOWN_FRAMES)}
@@ -66,6 +72,8 @@ class Cache:
         self._root = beside / _FOLDER
         self._place = self._root / key
         self._enabled = enabled and not os.environ.get("RCA_NO_CACHE")
+        if self._root.is_symlink() or self._place.is_symlink():  # would delete what is not ours
+            self._enabled = False
 
     def summary(self) -> Summary | None:
         """Return the summary, if it is kept."""
@@ -78,19 +86,23 @@ class Cache:
                 counters=_typed(tables["counters"], COUNTERS),
                 cycle_rows=_typed(tables["cycle_rows"], CYCLE_ROWS),
                 meta=tuple(facts["meta"]),
-                findings=tuple(Finding(**item | {"severity": Severity(item["severity"])}) for item in facts["findings"]),
+                findings=(
+                    *self._listing.findings,
+                    *(Finding(**item | {"severity": Severity(item["severity"])}) for item in facts["findings"]),
+                ),
             )
             return Summary(capture, tuple(facts["traces"]), tuple(facts["known"]))
 
         return self._kept("summary", restored)
 
     def keep_summary(self, summary: Summary) -> None:
-        """Keep a summary."""
+        """Keep a summary, without what the listing found: files that are not read may change and give no new hash."""
         capture = summary.capture
+        of_listing = len(self._listing.findings)
         facts = {
             "files": [asdict(file) for file in capture.files],
             "meta": list(capture.meta),
-            "findings": [asdict(finding) for finding in capture.findings],
+            "findings": [asdict(finding) for finding in capture.findings[of_listing:]],
             "traces": list(summary.traces),
             "known": list(summary.known),
         }
@@ -113,7 +125,7 @@ class Cache:
     def keep_profiles(self, anchor: Anchor | None, cores: int, profiles: list[Profile]) -> None:
         """Keep what cutting by ``anchor`` gave."""
         ranks = [
-            {key: getattr(p.rank, key) for key in ("role", "pid", "anchor", "coverage", "files", "ambiguous")}
+            {key: getattr(p.rank, key) for key in ("role", "pid", "anchor", "coverage", "files", "ambiguous", "rank")}
             for p in profiles
         ]
         tables: Tables = {}
@@ -138,7 +150,7 @@ class Cache:
         try:
             facts = json.loads((folder / "facts.json").read_text("utf-8"))
             return restored(facts, {file.stem: pl.read_ipc(file) for file in sorted(folder.glob("*.arrow"))})
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, pl.exceptions.PolarsError):
+        except _DAMAGED:
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
@@ -159,9 +171,9 @@ class Cache:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _forget_old(self) -> None:
-        entries = sorted(
-            (entry for entry in self._root.iterdir() if entry != self._place), key=lambda e: e.stat().st_mtime_ns
-        )
+        entries = [entry for entry in self._root.iterdir() if _ENTRY.fullmatch(entry.name) and entry != self._place]
+        entries = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+        entries.sort(key=lambda entry: entry.stat().st_mtime_ns)
         for entry in entries[: max(0, len(entries) + 1 - MAX_ENTRIES)]:
             shutil.rmtree(entry, ignore_errors=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -376,3 +378,13 @@ def test_csv_without_optional_columns(tmp_path: Path) -> None:
 def test_json_without_records(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text('{"rocprofiler-sdk-tool": [{"buffer_records": {}}, {}]}')
     assert read_folder(tmp_path).events.height == 0
+
+
+def test_of_several_calls_the_first_started_the_work(tmp_path: Path) -> None:
+    made.rpd(tmp_path)
+    before = read_folder(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "trace.rpd")) as database:
+        (last,) = database.execute("SELECT max(id) FROM rocpd_api").fetchone()
+        database.execute("INSERT INTO rocpd_api_ops (api_id, op_id) SELECT ?, op_id FROM rocpd_api_ops", (last,))
+        database.commit()
+    assert_frame_equal(read_folder(tmp_path).events, before.events, categorical_as_str=True)

@@ -278,6 +278,41 @@ def test_begin_and_end_events_become_spans(tmp_path: Path) -> None:
     assert "1 begin or end events have no counterpart" in str(reading.findings[0])
 
 
+def half(phase: str, ts: float | None, name: str = "") -> dict[str, Any]:
+    event = {"ph": phase, "pid": 1, "tid": 1, "name": name, "cat": "x"}
+    return event if ts is None else event | {"ts": ts}
+
+
+@pytest.mark.parametrize(
+    ("halves", "expected", "said"),
+    [  # an end of one depth and a begin of another are no span, least of all one of negative length
+        ([half("E", 10), half("E", 20), half("B", 30, "c")], [], "3 begin or end"),
+        ([half("E", 10), half("E", 20), half("B", 30, "c"), half("E", 35)], [("c", 30, 5)], "2 begin or end"),
+        # a half without a time is left out with all that was said about it
+        (
+            [half("B", 1, "a"), half("B", None, "lost"), half("E", 5), half("B", 6, "c"), half("E", 9)],
+            [("a", 1, 4), ("c", 6, 3)],
+            "1 events have no time",
+        ),
+    ],
+)
+def test_halves_without_their_other_half(tmp_path: Path, halves: list[Any], expected: list[Any], said: str) -> None:
+    reading = read_with(chrome, write_trace(tmp_path / "t.json", halves))
+    rows = reading.events["name", "start_ns", "dur_ns"].iter_rows()
+    assert [(name, start // 1000, dur // 1000) for name, start, dur in rows] == expected
+    assert any(said in finding.text for finding in reading.findings)
+
+
+@pytest.mark.parametrize(
+    ("ts", "base", "clock"), [(5e6, None, Clock.OWN), (5e6, BASE_NS, Clock.UNIX), (1.7630006e15, None, Clock.UNIX)]
+)
+def test_counters_alone_say_what_their_times_count_from(tmp_path: Path, ts: float, base: int | None, clock: Clock) -> None:
+    sample = {"ph": "C", "name": "gpu_usage", "pid": "GPU 0", "tid": 0, "ts": ts, "args": {"value": 5}}
+    document = {"traceEvents": [sample]} | ({} if base is None else {"baseTimeNanoseconds": base})
+    reading = read_with(chrome, write_trace(tmp_path / "t.json", document))
+    assert (reading.clock, reading.counters["ts_ns"].to_list()) == (clock, [int(ts * 1000) + (base or 0)])
+
+
 def test_kunlun_traces(tmp_path: Path) -> None:
     def event(name: str, cat: str, tid: str, phase: str = "X", **args: Any) -> dict[str, Any]:
         at = {"ts": 1763000609029638.5, "dur": 10.5, "pid": "node-1(4242)", "tid": tid}
@@ -339,3 +374,15 @@ def test_ranks_fused_with_offsets_are_told_apart(tmp_path: Path) -> None:
     assert table.sort("rank", "start_ns").select("rank", "pid", "device").rows() == [
         (0, 100, "Host"), (0, 100, "GPU 0"), (1, 1_000_000_100, "Host"), (1, 1_000_000_100, "GPU 0"),
     ]  # fmt: skip
+
+
+def test_ids_that_several_processes_used_count_for_the_largest(tmp_path: Path) -> None:
+    """Process 100 is the first, 200 has most rows; both launched something as 1, only 100 something as 2."""
+    events = [*rank_events(100, 0, 1, 10), *rank_events(100, 0, 2, 50), *rank_events(200, 0, 1, 90)]
+    events += [span("aten::add", "cpu_op", 200 + i, 1) | {"pid": 200} for i in range(3)]
+    reading = read_with(chrome, write_trace(tmp_path / "t.json", {"traceEvents": events}))
+    kernels = reading.events.filter(pl.col("kind") == "kernel").sort("start_ns")
+    assert kernels.select("correlation", "pid").rows() == [(1, 200), (2, 100), (1, 200)]
+    assert [finding.text.split(";")[0] for finding in reading.findings] == [
+        "1 correlation ids are used by several processes"
+    ]

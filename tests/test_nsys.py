@@ -242,3 +242,33 @@ def test_real_warnings(shared_data: Path) -> None:
     # sqlite3: SELECT count(DISTINCT text) FROM DIAGNOSTIC_EVENT WHERE severity IN (2, 3) is 4
     assert codes(reading) == ["tool_message"] * 4
     assert [gpu["index"] for gpu in reading.meta["gpus"]] == [0, 1, 2, 3]
+
+
+def test_each_process_counts_its_gpus_itself(tmp_path: Path) -> None:
+    made = tables(2026)
+    made["TARGET_INFO_CUDA_DEVICE"] = [{"gpuId": 4, "cudaId": 0, "pid": 100}, {"gpuId": 5, "cudaId": 0, "pid": 200}]
+    made["CUPTI_ACTIVITY_KIND_KERNEL"] = [row | {"deviceId": 0} for row in made["CUPTI_ACTIVITY_KIND_KERNEL"]]
+    del made["CUPTI_ACTIVITY_KIND_GRAPH_TRACE"]
+    reading = read_sqlite(write_sqlite(tmp_path / "a.sqlite", made))
+    assert rows(reading, "kernel", "pid", "device") == [(100, "GPU 4"), (200, "GPU 5")]
+
+
+def test_scheduling_in_without_out_is_no_slice(tmp_path: Path) -> None:
+    made = tables(2022)
+    moments = [
+        (101, 10, 1),
+        (101, 20, 1),
+        (101, 30, 0),
+        (101, 40, 1),
+        (102, 45, 0),
+        (102, 50, 1),
+        (102, 60, 0),
+        (102, 70, 0),
+    ]
+    made["SCHED_EVENTS"] = [
+        {"start": start, "cpu": 0, "isSchedIn": is_in, "globalTid": nsys_builder.global_id(100, tid)}
+        for tid, start, is_in in moments
+    ]
+    reading = read_sqlite(write_sqlite(tmp_path / "a.sqlite", made))
+    slices = rows(reading, "oncpu", "tid", "start_ns", "dur_ns")
+    assert slices == [(101, EPOCH_NS + 20, 10), (102, EPOCH_NS + 50, 10)]

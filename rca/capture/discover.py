@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from rca.capture import bytes_in, manifest
 from rca.capture.archives import is_archive, open_archive
+from rca.capture.copies import Recording, without_conversions, without_copies
 from rca.capture.findings import Finding, Severity
 from rca.capture.model import SourceFile
+from rca.capture.readers import nsys_report
 from rca.capture.readers.registry import READERS
 from rca.capture.source import HEAD_BYTES, SQLITE_MAGIC, Probe, Reader
 from rca.errors import InputError
@@ -22,11 +25,15 @@ from rca.errors import InputError
 
 @dataclass(frozen=True)
 class Found:
-    """The files of one recording, read together by ``reader``; ``paths`` and ``files`` go together."""
+    """The files of one recording, read together by ``reader``; ``paths`` and ``files`` go together.
+
+    ``boot_to_unix_ns``: what the nearest manifest, in its folder or one above, adds to times since the machine's start.
+    """
 
     reader: Reader
     paths: tuple[Path, ...]
     files: tuple[SourceFile, ...]
+    boot_to_unix_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,12 @@ class Listing:
 
     @property
     def digest(self) -> str:
-        """One hash of the content and the names of all files."""
+        """One hash of all that reading depends on: content and names of all files, clocks, the tool that converts some."""
         content = [f"{file.path} {file.format} {file.sha256}" for file in self.files]
-        return hashlib.sha256("\n".join([*content, str(manifest.boot_to_unix_ns(self.path))]).encode()).hexdigest()
+        content += [str(found.boot_to_unix_ns) for found in self.found]
+        if any(file.format == nsys_report.NAME for file in self.files):
+            content.append(str(shutil.which("nsys")))
+        return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
     def __enter__(self) -> Listing:
         return self
@@ -80,12 +90,14 @@ def _listed(
     path: Path, candidates: list[_Candidate], unpacked: contextlib.ExitStack
 ) -> tuple[tuple[Found, ...], tuple[Finding, ...]]:
     findings: list[Finding] = []
-    groups: dict[tuple[str, str], list[tuple[Path, SourceFile]]] = {}
-    by_hash: dict[str, str] = {}
+    groups: dict[tuple[str, str], Recording] = {}
+    clocks = {} if path.is_dir() else {_TOP: manifest.boot_to_unix_ns(path.with_name(manifest.NAME))}
     waiting = list(reversed(candidates))
     while waiting:
         candidate = waiting.pop()
-        if candidate.relative == manifest.NAME:
+        is_manifest = candidate.path.name == manifest.NAME
+        if is_manifest and (offset := manifest.boot_to_unix_ns(candidate.path)) is not None:
+            clocks[PurePosixPath(candidate.relative).parent] = offset
             continue
         probe = Probe(candidate.path, bytes_in.head(candidate.path, HEAD_BYTES))
         if is_archive(probe.head):
@@ -95,25 +107,27 @@ def _listed(
             continue
         reader = _reader_of(probe)
         if reader is None:
-            findings.append(_stranger(probe, candidate.relative))
+            findings += [] if is_manifest else [_stranger(probe, candidate.relative)]
             continue
-        digest = _sha256(candidate.path)
-        if digest in by_hash:
-            text = f"the same content as {by_hash[digest]}; skipped"
-            findings.append(Finding("duplicate", text, Severity.INFO, candidate.relative))
-            continue
-        by_hash[digest] = candidate.relative
-        file = SourceFile(candidate.relative, reader.NAME, candidate.path.stat().st_size, digest)
+        file = SourceFile(candidate.relative, reader.NAME, candidate.path.stat().st_size, _sha256(candidate.path))
         groups.setdefault((reader.NAME, reader.group(candidate.path)), []).append((candidate.path, file))
     if not groups:
         remedy = "expected traces (torch.profiler, Nsight Systems, rocprofv3, …) or result_perf_data.csv"
         raise InputError(path, f"holds no trace among its {len(candidates)} file(s)", remedy)
-    readers = {reader.NAME: reader for reader in READERS}
-    found = [
-        Found(readers[name], tuple(file for file, _ in members), tuple(source for _, source in members))
-        for (name, _), members in groups.items()
-    ]
-    return tuple(sorted(found, key=lambda item: item.files[0].path)), tuple(findings)
+    recordings, copies = without_copies(list(groups.values()))
+    recordings, conversions = without_conversions(recordings)
+    found = [_found(recording, clocks) for recording in recordings]
+    return tuple(sorted(found, key=lambda item: item.files[0].path)), (*findings, *copies, *conversions)
+
+
+_TOP = PurePosixPath(".")
+
+
+def _found(recording: Recording, clocks: dict[PurePosixPath, int | None]) -> Found:
+    paths, files = zip(*recording, strict=True)
+    reader = next(reader for reader in READERS if files[0].format == reader.NAME)
+    offsets = (clocks.get(folder) for folder in PurePosixPath(files[0].path).parents)
+    return Found(reader, paths, files, next((offset for offset in offsets if offset is not None), None))
 
 
 def _reader_of(probe: Probe) -> Reader | None:
@@ -128,20 +142,26 @@ def _members(archive: _Candidate, unpacked: contextlib.ExitStack) -> tuple[list[
     """Unpack the members that a reader may know, in the folders that the archive has them in."""
 
     def wanted(name: str, head: bytes) -> bool:
-        return head.startswith(_BINARY_MAGIC) or _reader_of(Probe(Path(name), head)) is not None
+        is_manifest = PurePosixPath(name).name == manifest.NAME
+        return is_manifest or head.startswith(_BINARY_MAGIC) or _reader_of(Probe(Path(name), head)) is not None
 
     folder = Path(unpacked.enter_context(tempfile.TemporaryDirectory(prefix="rca-")))
     contents = open_archive(archive.path, wanted, folder)
-    members = []
-    for member in contents.members:
-        place = folder / "members" / member.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        member.path.rename(place)
-        members.append(_Candidate(place, f"{archive.relative}/{member.name}"))
     remarks = [
         replace(remark, file=f"{archive.relative}/{remark.file}" if remark.file else archive.relative)
         for remark in contents.findings
     ]
+    members = []
+    for member in {member.name: member for member in contents.members}.values():  # of two with one name the last counts
+        place, relative = folder / "members" / member.name, f"{archive.relative}/{member.name}"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            member.path.rename(place)
+        except OSError as error:  # no file system takes the name, or not beside the others
+            text = f"cannot be unpacked: {error.strerror}; skipped"
+            remarks.append(Finding("skipped", text, Severity.WARNING, relative))
+        else:
+            members.append(_Candidate(place, relative))
     if not members and not remarks:
         remarks = [
             Finding("skipped", "an archive without a file of a known format; skipped", Severity.INFO, archive.relative)

@@ -36,7 +36,7 @@ def load(path: Path, progress: Progress = no_progress) -> Capture:
 
 
 def read(listing: Listing, progress: Progress = no_progress) -> Capture:
-    """Read what was listed.
+    """Read what was listed; the findings of the listing come first.
 
     Raises:
         InputError: a file is damaged beyond use.
@@ -44,13 +44,12 @@ def read(listing: Listing, progress: Progress = no_progress) -> Capture:
     total = sum(file.size_bytes for file in listing.files)
     done = 0
     findings = list(listing.findings)
-    boot_to_unix = manifest.boot_to_unix_ns(listing.path)
     readings: list[Reading] = []
     for found in listing.found:
         reading = found.reader.read(_source(found, progress, done, total))
         done += sum(file.size_bytes for file in found.files)
-        if reading.clock is Clock.BOOT and boot_to_unix is not None:
-            reading = _shifted(reading, boot_to_unix)
+        if reading.clock is Clock.BOOT and found.boot_to_unix_ns is not None:
+            reading = _shifted(reading, found.boot_to_unix_ns)
         readings.append(_numbered(reading, sum(len(before.files) for before in listing.found[: len(readings)])))
         findings += [replace(item, file=item.file or found.files[0].path) for item in reading.findings]
         if reading.clock is not Clock.UNIX and (reading.events.height or reading.counters.height):
@@ -112,12 +111,20 @@ Process = tuple[int, tuple[int, ...]]
 
 
 def _processes(events: pl.DataFrame) -> set[Process]:
-    """Return what tells the recordings of processes apart: rank, and pid, number of events, first and last time."""
-    host = events.filter(pl.col("device").cast(pl.String) == HOST).filter(~pl.col("kind").is_in(["window", "overhead"]))
-    per_process = host.group_by("rank", "pid").agg(
-        pl.len(), pl.col("start_ns").min(), (pl.col("start_ns") + pl.col("dur_ns")).max().alias("end_ns")
+    """Return what tells the recordings of processes apart: rank, and pid, number of events, first and last time.
+
+    Of events on the host, for copies of a trace need not place GPU work alike; of the others where there are no such.
+    """
+    per_process = (
+        events.lazy()
+        .filter(~pl.col("kind").is_in(["window", "overhead"]))
+        .group_by("rank", "pid", (pl.col("device") == HOST).alias("on_host"))
+        .agg(pl.len(), pl.col("start_ns").min(), (pl.col("start_ns") + pl.col("dur_ns")).max().alias("end_ns"))
+        .collect()
     )
-    return {(row[0], row[1:]) for row in per_process.rows()}
+    on_host = per_process.filter("on_host")
+    rows = (on_host if on_host.height else per_process).drop("on_host").rows()
+    return {(row[0], row[1:]) for row in rows}
 
 
 def _is_among(process: Process, others: set[Process]) -> bool:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 NAME = "capture.json"
 
+_MAX_BYTES = 16 << 20
+
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=4 * 10**18)]
+"""Up to the year 2096: sums with the times of events stay within int64."""
+
 
 class Clocks(msgspec.Struct):
-    """The clocks of one machine, read together (ns)."""
+    """The clocks of one machine, read together."""
 
-    realtime_ns: int
-    boottime_ns: int
+    realtime_ns: Nanoseconds
+    boottime_ns: Nanoseconds
 
 
 class Manifest(msgspec.Struct):
@@ -23,14 +29,15 @@ class Manifest(msgspec.Struct):
     clocks: list[Clocks] = []
 
 
-def boot_to_unix_ns(capture: Path) -> int | None:
-    """Return what turns times since the machine's start into wall-clock time; None where the capture does not say.
+def boot_to_unix_ns(file: Path) -> int | None:
+    """Return what turns times since the machine's start into wall-clock time; None where the manifest does not say.
 
     A manifest that cannot be read says nothing: the traces can be read without it.
     """
-    file = (capture if capture.is_dir() else capture.parent) / NAME
     try:
-        clocks = msgspec.json.decode(file.read_bytes(), type=Manifest).clocks
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_BYTES)
+        clocks = msgspec.json.decode(content, type=Manifest).clocks
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return statistics.median_low(clock.realtime_ns - clock.boottime_ns for clock in clocks) if clocks else None

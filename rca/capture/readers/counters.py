@@ -12,8 +12,8 @@ import polars as pl
 from rca.capture.findings import Finding
 from rca.capture.model import Reading
 from rca.capture.readers.counter_units import UNSPLIT, device_names, meaning_of
-from rca.capture.readers.counters_wide import joined, read_times, read_wide, text_table, time_column
-from rca.capture.readers.csv_table import numbers, require_columns
+from rca.capture.readers.counters_wide import joined, read_times, read_wide, time_column
+from rca.capture.readers.csv_table import numbers, read_text_columns, require_columns
 from rca.capture.source import Probe, Source, alone
 from rca.capture.tables import HOST
 
@@ -44,7 +44,7 @@ def read(source: Source) -> Reading:
     """Read one file. Raises `InputError` when a column is missing or holds what it must not."""
     path = source.path
     source.advance_whole(path)
-    table = text_table(path)
+    table = read_text_columns(path, ())
     if "counter_name" in table.columns:
         require_columns(path, table, _REFERENCE)
         return read_long(path, table, _reference_keys(table))

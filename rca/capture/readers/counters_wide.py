@@ -11,7 +11,7 @@ import polars as pl
 from rca.capture.findings import Finding
 from rca.capture.model import Clock, Reading
 from rca.capture.readers.counter_units import UNSPLIT, Meaning, device_names, epoch_unit, in_base_units, meaning_of, rates
-from rca.capture.readers.csv_table import MAX_NS, integers, nanoseconds, numbers, read_text_columns
+from rca.capture.readers.csv_table import MAX_NS, integers, nanoseconds, numbers
 from rca.capture.tables import COUNTERS, HOST, empty
 from rca.errors import InputError
 
@@ -43,18 +43,6 @@ _MISSING = ["", "-", "n/a", "[n/a]", "nan", "none", "null", "[not supported]", "
 _OF_GPU = re.compile(r"^gpu[ _:#\[]?(\d{1,3})\]?[ _.:/-]+(.+)$", re.IGNORECASE)
 _WITH_LABELS = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*)\{(?P<labels>.*)\}$")
 _GPU_LABEL = re.compile(r'\bgpu="?(\d+)')
-
-
-def text_table(path: Path) -> pl.DataFrame:
-    """Read a CSV file with every column as text, like `read_text_columns`, which see.
-
-    Raises:
-        InputError: as there, and for two columns of one name.
-    """
-    try:
-        return read_text_columns(path, ())
-    except pl.exceptions.DuplicateError as error:
-        raise InputError(path, f"has two columns of one name: {str(error).splitlines()[0]}") from None
 
 
 def time_column(columns: Iterable[str]) -> str | None:

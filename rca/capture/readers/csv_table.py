@@ -11,6 +11,7 @@ from rca.capture.bytes_in import read_chunks
 from rca.errors import InputError
 
 _CHUNK_BYTES = 16 << 20
+_MAX_BYTES = 2 << 30
 MAX_NS = 9e18
 """int64 ends a little later, in the year 2262."""
 
@@ -19,9 +20,10 @@ def read_text_columns(path: Path, required: Collection[str]) -> pl.DataFrame:
     """Read a CSV file with every column as text.
 
     Raises:
-        InputError: no rows, not UTF-8, ragged lines, or one of the ``required`` columns is missing.
+        InputError: no rows, not UTF-8, ragged lines, more than 2 GiB, two columns of one name, or one of the ``required``
+            columns is missing.
     """
-    content = b"".join(read_chunks(path, _CHUNK_BYTES))
+    content = _content(path)
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -32,11 +34,25 @@ def read_text_columns(path: Path, required: Collection[str]) -> pl.DataFrame:
         raise InputError(path, "is empty") from None
     except (pl.exceptions.PolarsError, ValueError) as error:
         raise InputError(path, f"is not a well-formed CSV file: {str(error).splitlines()[0]}") from None
-    table = table.rename({name: name.strip().lstrip("\ufeff") for name in table.columns})
+    try:
+        table = table.rename({name: name.strip().lstrip("\ufeff") for name in table.columns})
+    except pl.exceptions.DuplicateError as error:
+        raise InputError(path, f"has two columns of one name: {str(error).splitlines()[0]}") from None
     require_columns(path, table, required)
     if table.height == 0:
         raise InputError(path, "has a header but no rows")
     return table
+
+
+def _content(path: Path) -> bytes:
+    """Return a file decompressed; a small one may hold very much."""
+    parts, size = [], 0
+    for part in read_chunks(path, _CHUNK_BYTES):
+        size += len(part)
+        if size > _MAX_BYTES:
+            raise InputError(path, f"holds more than {_MAX_BYTES >> 20:,} MiB of text", "cut it into parts")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def require_columns(path: Path, table: pl.DataFrame, required: Collection[str]) -> None:

@@ -11,7 +11,8 @@ import polars as pl
 
 from rca.capture.model import Reading
 from rca.capture.readers.counter_units import DCGMI
-from rca.capture.readers.counters_wide import read_wide, text_table, time_column
+from rca.capture.readers.counters_wide import read_wide, time_column
+from rca.capture.readers.csv_table import read_text_columns
 from rca.capture.readers.monitor_text import header_in, read_lines, tables, ticks
 from rca.capture.source import Probe, Source, alone
 from rca.errors import InputError
@@ -42,7 +43,7 @@ def read(source: Source) -> Reading:
     lines, findings = read_lines(path)
     header = lines.str.contains(_HEADER)
     if not header.any():
-        return read_wide(path, text_table(path))
+        return read_wide(path, read_text_columns(path, ()))
     # a GPU's row has its name in two words, and only those rows are wanted: parts of GPUs would be counted twice
     entity = lines.str.replace(r"^\s*GPU\s+(\d+)", "$1")
     parts = tables(entity.filter(header | lines.str.contains(_ENTITY)), _HEADER)
