@@ -119,6 +119,7 @@ def test_a_missing_column(tmp_path: Path, column: str) -> None:
         ({"beta_pct": "NaN"}, "line 7: column beta_pct is empty or NaN"),
         ({"beta_pct": ""}, "line 7: column beta_pct is empty or NaN"),
         ({"cycle": "1.5"}, "line 7: column cycle holds '1.5', not a whole number"),
+        ({"pid": "99999999999999999999999"}, "line 7: column pid holds '99999999999999999999999', which is too large"),
         ({"anchor_dur_us": "0"}, "line 7: anchor_dur_us is 0"),
         ({"anchor_dur_us": "-5"}, "line 7: anchor_dur_us is -5"),
         ({"mu_pct": "-inf"}, "line 7: column mu_pct is infinite"),

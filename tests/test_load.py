@@ -346,3 +346,21 @@ def test_a_table_that_grows_without_end(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * (20 << 20), compresslevel=1))
     with pytest.raises(InputError, match="more than 64 MiB of text"):
         read_text_columns(path, ())
+
+
+def test_one_bad_trace_does_not_hide_the_others(tmp_path: Path) -> None:
+    for rank in range(3):
+        write_trace(tmp_path / f"rank{rank}.json.gz", decode_trace(5, rank=rank, seed=rank, world_size=4))
+    (tmp_path / "rank3.json").write_text('{"schemaVersion": 1, "traceEvents": [{"ph": "X", "na')
+    (tmp_path / "broken.gz").write_bytes(b"\x1f\x8b\x08\x00 no gzip")
+    (tmp_path / "half.sqlite").write_bytes(b"SQLite format 3\x00" + bytes(200))
+    capture = load(tmp_path)
+    assert sorted(capture.events["rank"].unique()) == [0, 1, 2]
+    left_out = {finding.file for finding in capture.findings if finding.severity == "damage" and "left out" in finding.text}
+    assert left_out == {"rank3.json", "broken.gz", "half.sqlite"}
+
+
+def test_a_cut_off_database_alone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "half.sqlite").write_bytes(b"SQLite format 3\x00" + bytes(200))
+    with pytest.raises(InputError, match=r"half\.sqlite: is a database .* damaged"):
+        load(tmp_path)

@@ -92,6 +92,7 @@ def _listed(
     findings: list[Finding] = []
     groups: dict[tuple[str, str], Recording] = {}
     clocks = {} if path.is_dir() else {_TOP: manifest.boot_to_unix_ns(path.with_name(manifest.NAME))}
+    problems: list[InputError] = []
     waiting = list(reversed(candidates))
     while waiting:
         candidate = waiting.pop()
@@ -99,18 +100,25 @@ def _listed(
         if is_manifest and (offset := manifest.boot_to_unix_ns(candidate.path)) is not None:
             clocks[PurePosixPath(candidate.relative).parent] = offset
             continue
-        probe = Probe(candidate.path, bytes_in.head(candidate.path, HEAD_BYTES))
-        if is_archive(probe.head):
-            members, remarks = _members(candidate, unpacked)
-            waiting += reversed(members)
-            findings += remarks
-            continue
-        reader = _reader_of(probe)
-        if reader is None:
-            findings += [] if is_manifest else [_stranger(probe, candidate.relative)]
+        try:
+            probe = Probe(candidate.path, bytes_in.head(candidate.path, HEAD_BYTES))
+            if is_archive(probe.head):
+                members, remarks = _members(candidate, unpacked)
+                waiting += reversed(members)
+                findings += remarks
+                continue
+            reader = _reader_of(probe)
+            if reader is None:
+                findings += [] if is_manifest else [_stranger(probe, candidate.relative)]
+                continue
+        except InputError as problem:
+            problems.append(problem)
+            findings.append(Finding("skipped", f"{problem.problem}; left out", Severity.DAMAGE, candidate.relative))
             continue
         file = SourceFile(candidate.relative, reader.NAME, candidate.path.stat().st_size, _sha256(candidate.path))
         groups.setdefault((reader.NAME, reader.group(candidate.path)), []).append((candidate.path, file))
+    if not groups and problems:
+        raise problems[0]
     if not groups:
         remedy = "expected traces (torch.profiler, Nsight Systems, rocprofv3, …) or result_perf_data.csv"
         raise InputError(path, f"holds no trace among its {len(candidates)} file(s)", remedy)
@@ -173,6 +181,9 @@ def _stranger(probe: Probe, relative: str) -> Finding:
     """Say why a file is not read; raise for one that was meant to be a trace."""
     if not probe.head:
         return Finding("skipped", "empty file; skipped", Severity.INFO, relative)
+    if probe.head.startswith(_BINARY_MAGIC):
+        problem = "is a database or table that no reader knows, or is cut off or damaged"
+        raise InputError(probe.path, problem, "export or copy it again")
     if _looks_like_trace(probe):
         raise InputError(probe.path, "is not a trace that can be read", "expected a Chrome / torch.profiler JSON trace")
     return Finding("skipped", "no format that is known; skipped", Severity.INFO, relative)

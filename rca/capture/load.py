@@ -14,8 +14,10 @@ from rca.capture.discover import Found, Listing, discover
 from rca.capture.findings import Finding, Severity
 from rca.capture.health import check
 from rca.capture.model import Capture, Clock, Reading
+from rca.capture.readers.registry import NO_TRACES
 from rca.capture.source import Source
 from rca.capture.tables import COUNTERS, CYCLE_ROWS, EVENTS, HOST, UNKNOWN_RANK, empty
+from rca.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 """Called with (file, bytes read so far, bytes in all) as reading goes on, and once at the end."""
@@ -39,14 +41,22 @@ def read(listing: Listing, progress: Progress = no_progress) -> Capture:
     """Read what was listed; the findings of the listing come first.
 
     Raises:
-        InputError: a file is damaged beyond use.
+        InputError: no trace can be read, or a file of counters or of per-cycle profiles is damaged: those have no parts
+            that could be left out without a word on what they would have said.
     """
     total = sum(file.size_bytes for file in listing.files)
     done = 0
     findings = list(listing.findings)
     readings: list[Reading] = []
+    problems: list[InputError] = []
     for found in listing.found:
-        reading = found.reader.read(_source(found, progress, done, total))
+        try:
+            reading = found.reader.read(_source(found, progress, done, total))
+        except InputError as problem:
+            if found.reader in NO_TRACES:
+                raise
+            problems.append(problem)
+            reading = Reading(findings=(Finding("skipped", f"{problem.problem}; left out", Severity.DAMAGE),))
         done += sum(file.size_bytes for file in found.files)
         if reading.clock is Clock.BOOT and found.boot_to_unix_ns is not None:
             reading = _shifted(reading, found.boot_to_unix_ns)
@@ -56,6 +66,8 @@ def read(listing: Listing, progress: Progress = no_progress) -> Capture:
             text = f"its times count from {_ORIGIN[reading.clock]}: they cannot be placed on the wall clock"
             findings.append(Finding("no_wall_clock", text, file=found.files[0].path))
     progress("", total, total)
+    if problems and not any(reading.events.height or reading.cycle_rows.height for reading in readings):
+        raise problems[0]
     findings += _without_repeats(listing, readings)
     capture = Capture(
         path=listing.path,
@@ -63,7 +75,7 @@ def read(listing: Listing, progress: Progress = no_progress) -> Capture:
         events=_in_order(_joined([r.events for r in readings], EVENTS)),
         counters=_joined([r.counters for r in readings], COUNTERS)
         .unique(maintain_order=True)
-        .sort(pl.col("metric").cast(pl.String), pl.col("device").cast(pl.String), "pid", "ts_ns", "value"),
+        .sort(pl.col("metric", "device").cast(pl.String), "pid", "ts_ns", "value", pl.col("unit").cast(pl.String)),
         cycle_rows=_joined([r.cycle_rows for r in readings], CYCLE_ROWS),
         meta=_meta_by_file(listing, readings),
         findings=tuple(findings),

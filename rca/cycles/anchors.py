@@ -127,7 +127,7 @@ def anchor_spans(capture: Capture, anchor: Anchor) -> pl.DataFrame:
     outermost = _outermost(_named(capture, anchor.event_kinds, lambda name: pattern.search(name) is not None).collect())
     busy = outermost.group_by(_THREAD).agg(pl.col("dur_ns").sum()).sort("dur_ns", "tid", descending=[True, False])
     main = busy.unique(_PROCESS, keep="first", maintain_order=True).select(_THREAD)
-    return outermost.join(main, on=_THREAD, how="semi").sort("start_ns")
+    return outermost.join(main, on=_THREAD, how="semi").sort("start_ns", *_THREAD)
 
 
 def _outermost(spans: pl.DataFrame) -> pl.DataFrame:

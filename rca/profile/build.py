@@ -176,4 +176,5 @@ def _rows_of_metric(events: pl.DataFrame, counters: pl.DataFrame, metric: str, p
 
 
 def _typed(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(pl.col(key).cast(dtype) for key, dtype in ROWS.items()).sort("cycle", "function", "device", "metric")
+    typed = rows.select(pl.col(key).cast(dtype) for key, dtype in ROWS.items())
+    return typed.sort("cycle", "function", "device", "metric", "class")

@@ -92,9 +92,12 @@ def nanoseconds(path: Path, column: str, times: pl.Series, factor: float) -> pl.
 
 
 def integers(path: Path, table: pl.DataFrame, column: str) -> pl.Series:
-    """Return a text column as whole numbers. Raises `InputError` like `numbers`, and for a fraction."""
+    """Return a text column as whole numbers. Raises `InputError` like `numbers`, for a fraction, and beyond int64."""
     values = numbers(path, table, column)
     if (fraction := values != values.round()).any():
         row = int(fraction.arg_max() or 0)
         raise InputError(path, f"line {row + 2}: column {column} holds {table[column][row]!r}, not a whole number")
+    if (large := values.abs() >= MAX_NS).any():
+        row = int(large.arg_max() or 0)
+        raise InputError(path, f"line {row + 2}: column {column} holds {table[column][row]!r}, which is too large")
     return table[column].str.strip_chars().cast(pl.Int64, strict=False).fill_null(values.cast(pl.Int64, strict=False))

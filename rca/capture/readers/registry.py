@@ -41,3 +41,6 @@ READERS: tuple[Reader, ...] = (
     counters,
 )
 """The first that claims a file reads it. Loose claims (any CSV with a time column) come last."""
+
+NO_TRACES: tuple[Reader, ...] = (cycle_profile, prometheus, nvidia_smi, dcgm, counters_parquet, counters)
+"""Readers of samples and of captures that were reduced before."""
