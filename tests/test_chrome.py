@@ -386,3 +386,9 @@ def test_ids_that_several_processes_used_count_for_the_largest(tmp_path: Path) -
     assert [finding.text.split(";")[0] for finding in reading.findings] == [
         "1 correlation ids are used by several processes"
     ]
+
+
+def test_single_events_at_zero_do_not_hide_the_wall_clock(tmp_path: Path) -> None:
+    events = [span("aten::mm", "cpu_op", 1_790_857_026_000_000 + 100 * i, 50) for i in range(20)]
+    reading = read_with(chrome, write_trace(tmp_path / "t.json", {"traceEvents": [*events, span("x", "cpu_op", 0, 1)]}))
+    assert reading.clock is Clock.UNIX

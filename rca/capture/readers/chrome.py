@@ -14,6 +14,7 @@ from typing import Any
 from rca.capture.findings import Finding, Severity
 from rca.capture.memory import give_back
 from rca.capture.model import Clock, Reading
+from rca.capture.readers import chrome_windows
 from rca.capture.readers.chrome_counters import counters_table
 from rca.capture.readers.chrome_damage import Damage, read_damaged
 from rca.capture.readers.chrome_events import MAX_US, Columns
@@ -59,17 +60,25 @@ def read(source: Source) -> Reading:
     base_ns = int(base) if isinstance(base, (int, float)) and 0 <= base < MAX_US * 1000 else None
     rank = meta.get("rank", UNKNOWN_RANK)
     rank = rank if isinstance(rank, int) and 0 <= rank < 2**31 else UNKNOWN_RANK
+    clock = Clock.UNIX if base_ns is not None or _latest_ns(columns) >= ABSOLUTE_NS else Clock.OWN
+    counters = counters_table(columns, base_ns or 0)
     if not columns.spans and not columns.halves:
         note = Finding("bad_values", "holds no spans (no event with ph X)")
-        counters = counters_table(columns, base_ns or 0)
-        return Reading(empty(EVENTS), counters, meta=meta, findings=(*findings, note))
-    first_ns = min(int(window["start"].min(initial=2**62)) for _, window in (*columns.spans, *columns.halves))
-    counters = counters_table(columns, base_ns or 0)
+        return Reading(empty(EVENTS), counters, meta=meta, findings=(*findings, note), clock=clock)
     events = events_table(columns, base_ns or 0, rank, findings)
     del columns
     give_back()
-    clock = Clock.UNIX if base_ns is not None or first_ns >= ABSOLUTE_NS else Clock.OWN
     return Reading(events, counters, meta=meta, findings=tuple(findings), clock=clock)
+
+
+def _latest_ns(columns: Columns) -> int:
+    """Return the latest time of a span, or else of a counter value: as the file has it, without its base.
+
+    The latest, since single events at 0 among others on the wall clock are a fault of their own.
+    """
+    spans = [window["start"] for _, window in (*columns.spans, *columns.halves)]
+    times = spans if any(map(len, spans)) else [window["ts"] for _, window in columns.samples]
+    return max((int(values.max(initial=0)) for values in times), default=2**62)
 
 
 def _decoded(source: Source) -> tuple[Columns, dict[str, Any], Damage | None]:
@@ -92,8 +101,9 @@ def _damage_findings(path: Path, columns: Columns, damage: Damage | None) -> lis
     """Say what is lost. Raises `InputError` where nothing is left."""
     if damage is None:
         return []
-    count = sum(len(window["start"]) for _, window in (*columns.spans, *columns.samples) if "start" in window)
-    if count == 0 and (damage.cut_off or damage.broken_items):
+    count = sum(len(window["start"]) for _, window in columns.spans)
+    others = any(len(next(iter(window.values()))) for _, window in (*columns.halves, *columns.samples))
+    if not count and not others and (damage.cut_off or damage.broken_items):
         reason = damage.cut_off or "its events are not valid JSON"
         raise InputError(path, f"nothing in it can be read: {reason}", _RECAPTURE)
     findings = []
@@ -103,6 +113,9 @@ def _damage_findings(path: Path, columns: Columns, damage: Damage | None) -> lis
         findings.append(Finding("truncated", text, Severity.DAMAGE))
     elif damage.document_lost:
         findings.append(Finding("repaired", "what stands around its events is not valid JSON; left out"))
+    if damage.tail_too_long:
+        text = f"what follows its events is longer than {chrome_windows.MAX_BYTES >> 20} MiB and was not read"
+        findings.append(Finding("skipped", text))
     if damage.broken_items:
         findings.append(Finding("repaired", f"{damage.broken_items:,} events are not valid JSON; left out", Severity.DAMAGE))
     if damage.repairs:

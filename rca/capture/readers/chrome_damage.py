@@ -15,11 +15,11 @@ import msgspec
 
 from rca.capture.bytes_in import Chunks
 from rca.capture.readers import chrome_windows
-from rca.capture.readers.chrome_events import Columns
+from rca.capture.readers.chrome_events import UNDECODABLE, Columns
 
 _SEPARATOR = re.compile(rb"(?<=\})\s*,\s*(?=\{)")
 _LITERAL = re.compile(rb"([:\[,]\s*)-?(?:NaN|nan|Infinity|inf)\b")
-_BAD_ESCAPE = re.compile(rb'(?<!\\)((?:\\\\)*)\\(?!["\\/bfnrtu])')
+_BAD_ESCAPE = re.compile(rb'(?<!\\)((?:\\\\)*+)\\(?!["\\/bfnrtu])')
 _ARRAY_END = re.compile(rb'\}\s*\](?=\s*(?:,\s*"|\}\s*$|$))')
 _CONTROL = bytes(range(0x20))
 _TO_SPACES = bytes.maketrans(_CONTROL, b" " * 32)
@@ -29,9 +29,9 @@ _BROKEN, _INCOMPLETE = b"broken", b"incomplete"
 
 _MAX_JOINED = 64
 """Pieces between separators that are put together in search of a whole event: one that nests objects in arrays."""
-_MAX_SEARCHES = 1000
-"""Fruitless searches of that kind, after which no more are made: a file full of broken strings must not take hours."""
-_MAX_EVENT_BYTES = 16 << 20
+_MAX_SEARCHED_BYTES = 64 << 20
+"""What fruitless searches of that kind may decode; then no more are made: a file full of broken strings must not take
+hours."""
 
 
 @dataclass
@@ -44,6 +44,8 @@ class Damage:
     repairs: int = 0
     not_utf8: bool = False
     document_lost: bool = False
+    tail_too_long: bool = False
+    """What follows the events was not even read to its end."""
 
 
 @dataclass
@@ -51,12 +53,16 @@ class _Salvage:
     columns: Columns = field(default_factory=Columns)
     damage: Damage = field(default_factory=Damage)
     index: int = 0
-    fruitless: int = 0
+    searched: int = 0
     ended: bool = False
     tail: bytes = b""
 
     def take(self, text: bytes) -> bytes:
-        """Decode what can be decoded of ``text``; return what is left of it: an event that is not whole yet."""
+        """Decode what can be decoded of ``text``.
+
+        Returns:
+            What is left of it: an event that is not whole yet or, once the array has ``ended``, what stands behind it.
+        """
         text = self._as_utf8(text)
         border = chrome_windows.last_border(text)
         if border >= 0 and self._append(text[:border]):
@@ -64,18 +70,18 @@ class _Salvage:
         end = chrome_windows.array_end(text)
         if end >= 0 and self._append(text[:end]):
             self._end(text[end:])
-            return b""
+            return self.tail
         return self._take_items(text)
 
     def _append(self, text: bytes) -> bool:
         """Decode a window as it is or, failing that, with invalid literals, escapes and control characters replaced."""
-        for candidate in (text, _repaired(text)):
+        for repair in (False, True):
             try:
-                chrome_windows.append(self.columns, self.index, candidate)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+                chrome_windows.append(self.columns, self.index, _repaired(text) if repair else text)
+            except UNDECODABLE:
                 continue
             self.index += 1
-            self.damage.repairs += candidate is not text
+            self.damage.repairs += repair
             return True
         return False
 
@@ -84,7 +90,7 @@ class _Salvage:
         pieces = _SEPARATOR.split(text)
         at, whole = 0, []
         while at < len(pieces) and not self.ended:
-            item, used = self._item(pieces[at : at + (_MAX_JOINED if self.fruitless < _MAX_SEARCHES else 1)])
+            item, used = self._item(pieces[at : at + (_MAX_JOINED if self.searched < _MAX_SEARCHED_BYTES else 1)])
             if item in (_INCOMPLETE, _BROKEN) and at + used >= len(pieces) and not self.ended:
                 break  # its other half may come with the next chunk
             if item in (_INCOMPLETE, _BROKEN):
@@ -94,26 +100,31 @@ class _Salvage:
             at += used
         if whole:
             self._append(b",".join(whole))
-        return b"" if self.ended else b",".join(pieces[at:])
+        return self.tail if self.ended else b",".join(pieces[at:])
 
     def _item(self, pieces: list[bytes]) -> tuple[bytes, int]:
         """Return the first event, `_BROKEN` or `_INCOMPLETE`, and how many pieces it took."""
         text = b""
+        searched = 0
         for used, piece in enumerate(pieces, 1):
             text = text + b"," + piece if text else piece
             candidate = _repaired(text).strip()
             try:
                 msgspec.json.decode(candidate)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNDECODABLE as error:
                 if "trailing characters" in str(error):
                     return self._item_before_end(candidate, error), used
-                if "truncated" in str(error) and len(text) < _MAX_EVENT_BYTES:
-                    continue
-                self._look_for_end(piece)
-                return _BROKEN, 1
+                if "truncated" not in str(error):
+                    self.searched += searched
+                    self._look_for_end(piece)
+                    return _BROKEN, 1
+                searched += len(text) if used > 1 else 0
+                if self.searched + searched > _MAX_SEARCHED_BYTES:
+                    break
+                continue
             self.damage.repairs += candidate != text.strip()
             return candidate, used
-        self.fruitless += 1
+        self.searched += searched
         return _INCOMPLETE, len(pieces) if len(pieces) < _MAX_JOINED else 1
 
     def _item_before_end(self, text: bytes, error: Exception) -> bytes:
@@ -161,37 +172,37 @@ def read_damaged(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -
     stream = iter(chunks)
     head, text = chrome_windows.find_array(stream)
     state = _Salvage()
-    due = chrome_windows.WINDOW_BYTES
+    damage = state.damage
+    parts, size, due = [text], len(text), chrome_windows.WINDOW_BYTES
     for chunk in stream:
-        if state.ended:
-            state.tail += chunk
+        parts.append(chunk)
+        size += len(chunk)
+        if size < due:
             continue
-        text += chunk
-        if len(text) >= due:
-            text = state.take(text)
-            due = max(chrome_windows.WINDOW_BYTES, 2 * len(text))
+        text = b"".join(parts) if state.ended else state.take(b"".join(parts))
+        parts, size = [text], len(text)
+        if size > chrome_windows.MAX_BYTES:
+            damage.tail_too_long = state.ended
+            damage.cut_off = "" if state.ended else f"an event is longer than {chrome_windows.MAX_BYTES >> 20} MiB"
+            break
+        due = max(chrome_windows.WINDOW_BYTES, chrome_windows.next_try(size))
+    text = b"".join(parts)
     left = len(text) + 1
-    while not state.ended and len(text) < left:
+    while not state.ended and not damage.cut_off and len(text) < left:
         left = len(text)
         text = state.take(text)
-    damage = state.damage
-    if chunks.damage:
-        damage.cut_off = chunks.damage
-    elif not state.ended:
-        damage.cut_off = "it ends in the middle of its events"
-    elif text.strip(b" \t\r\n,"):
-        damage.broken_items += 1
-    return state.columns, _document(head, state, damage), damage
+    damage.cut_off = chunks.damage or damage.cut_off or ("" if state.ended else "it ends in the middle of its events")
+    return state.columns, _document(head, text if state.ended else b"", state), damage
 
 
-def _document(head: bytes, state: _Salvage, damage: Damage) -> dict[str, Any]:
+def _document(head: bytes, tail: bytes, state: _Salvage) -> dict[str, Any]:
     """Decode the other keys: all of them, or those before the array."""
     head = state._as_utf8(head)
-    for tail in (state._as_utf8(state.tail), b"]}"):
+    for end in (b"]}",) if state.damage.tail_too_long else (state._as_utf8(tail), b"]}"):
         try:
-            return chrome_windows.document(head, _repaired(tail))
+            return chrome_windows.document(head, _repaired(end))
         except chrome_windows.NotPlainError:
-            damage.document_lost = True
+            state.damage.document_lost = True
     return {}
 
 

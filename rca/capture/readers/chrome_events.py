@@ -82,11 +82,14 @@ _NESTED_ARGS = msgspec.json.Decoder(list[Args])
 _TYPE_OF_PHASE = {str(kind.__struct_config__.tag): kind for kind in _KEPT}
 _NO_ARGS = Args()
 
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: for broken JSON, bytes that are not UTF-8, and values nested a thousand deep."""
+
 Events = Sequence[Span | Sample | Ignored]
 
 
 def decode(array: bytes) -> Events:
-    """Decode a JSON array of events. Raises `msgspec.DecodeError` for broken JSON, `ValidationError` for odd fields."""
+    """Decode a JSON array of events. Raises `UNDECODABLE`, of these `msgspec.ValidationError` for odd fields."""
     return _DECODER.decode(array)  # type: ignore[no-any-return]
 
 
@@ -183,9 +186,7 @@ class Columns:
             self.spans.append((index, self._columns([event for event in events if type(event) is Span], offset_us)))
         if Begin in kinds or End in kinds:
             halves = [event for event in events if type(event) is Begin or type(event) is End]
-            is_end = np.array([type(event) is End for event in halves])
-            columns = self._columns(halves, offset_us, keep=np.ones(len(halves), dtype=bool))
-            self.halves.append((index, columns | {"is_end": is_end}))
+            self.halves.append((index, self._columns(halves, offset_us, are_halves=True)))
         if Sample in kinds:
             self._append_samples(index, [event for event in events if type(event) is Sample], offset_us)
 
@@ -203,7 +204,7 @@ class Columns:
         for kind, count in other.counts.items():
             self.counts[kind] += count
 
-    def _columns(self, spans: Sequence[Span], offset_us: int, keep: Array | None = None) -> Window:
+    def _columns(self, spans: Sequence[Span], offset_us: int, are_halves: bool = False) -> Window:
         args = [event.args or _NO_ARGS for event in spans]
         if any(arg.args is not None for arg in args):
             args = _unnested(args)
@@ -222,10 +223,12 @@ class Columns:
             "stream": _integers([arg.stream for arg in args]),
             "bytes": _integers([arg.bytes for arg in args]),
         }
-        possible = (np.abs(ts) <= MAX_US) & ~(np.abs(dur) > MAX_DURATION_US)
-        if keep is None:
+        if are_halves:
+            columns["is_end"] = np.array([type(event) is End for event in spans], dtype=bool)
+        else:
             self.counts["negative duration"] += int((dur < 0).sum())
             self.counts["no duration"] += int(np.isnan(dur).sum())
+        possible = (np.abs(ts) <= MAX_US) & ~(np.abs(dur) > MAX_DURATION_US)
         if not possible.all():
             self.counts["no time"] += int(np.isnan(ts).sum())
             self.counts["impossible time"] += int((~possible & ~np.isnan(ts)).sum())
@@ -291,7 +294,7 @@ def _unnested(args: list[Args]) -> list[Args]:
     try:
         decoded = iter(_NESTED_ARGS.decode("[" + ",".join(nested) + "]"))
         inner = [next(decoded) for _ in nested]
-    except (msgspec.DecodeError, StopIteration):
+    except (*UNDECODABLE, StopIteration):
         inner = [_nested_alone(text) for text in nested]
     promoted = iter(inner)
     return [arg if arg.args is None else _filled(next(promoted), arg) for arg in args]
@@ -300,7 +303,7 @@ def _unnested(args: list[Args]) -> list[Args]:
 def _nested_alone(text: str) -> Args:
     try:
         return msgspec.json.decode(text, type=Args)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return _NO_ARGS
 
 

@@ -119,9 +119,11 @@ def _paired(columns: Columns, findings: list[Finding]) -> tuple[int, Window]:
     step = np.where(is_end[order], -1, 1)
     depth = np.cumsum(step) + is_end[order]  # an end has the depth of its begin
     by_depth = order[np.lexsort((np.arange(len(order)), depth, thread[order]))]
+    level = np.empty_like(depth)
+    level[order] = depth
     first, second = by_depth[:-1], by_depth[1:]
-    pairs = ~is_end[first] & is_end[second] & (thread[first] == thread[second])
-    begin, end = first[pairs], second[pairs]
+    pairs = ~is_end[first] & is_end[second] & (thread[first] == thread[second]) & (level[first] == level[second])
+    begin, end = first[pairs], second[pairs]  # of one thread and depth by time: no end is before its begin
     if lost := len(start) - 2 * len(begin):
         findings.append(
             Finding("bad_values", f"{lost:,} begin or end events have no counterpart; left out", Severity.WARNING)

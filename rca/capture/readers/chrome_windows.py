@@ -18,18 +18,23 @@ import msgspec
 
 from rca.capture.bytes_in import Chunks
 from rca.capture.readers import chrome_events
-from rca.capture.readers.chrome_events import Columns
+from rca.capture.readers.chrome_events import UNDECODABLE, Columns
 
 WINDOW_BYTES = 1 << 20
 """What the decoded objects of a window take stays in the processor's cache: a third faster than 8 MiB."""
 HEAD_START = 48
 """Windows that worker 0 decodes before it shares: what it gets done while the others start."""
-MAX_HEAD_BYTES = 256 << 20
-"""What may stand before the event array; and how long one event may be."""
+MAX_BYTES = 64 << 20
+"""What may stand before or behind the event array, and how long one event may be. Real ones take a few MB at most;
+decoded, crafted ones may take 30 times their length."""
 
-_ARRAY_START = re.compile(rb'"traceEvents"\s*:\s*\[')
+_ARRAY_START = re.compile(rb'(?<!\\)"traceEvents"\s*:\s*\[')
+"""The key; not within a string, where a backslash stands before every quote."""
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_BORDER = re.compile(rb"\}[ \t\r\n]*+(,)[ \t\r\n]*+\{")
+_BORDER_BYTES = 1 << 14
+"""How far from the end of a text a border is first looked for."""
 _LONG_TIME = re.compile(rb'"ts"\s*:\s*(\d{5,6})\d{10}\.\d')
 _SPACE = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -50,7 +55,7 @@ class Cutter:
     ``head`` ends with the bracket that opens the array; ``rest`` begins with the last events and ends with the file.
 
     Raises (on iteration):
-        NoEventsError: no array of events in the first `MAX_HEAD_BYTES`.
+        NoEventsError: no array of events in the first `MAX_BYTES`.
         NotPlainError: the stream is damaged, or no border is found for long.
     """
 
@@ -63,22 +68,21 @@ class Cutter:
         chunks = Chunks(self.path, 1 << 18, on_bytes=self.on_bytes)
         stream = iter(chunks)
         self.head, first = find_array(stream)
-        parts, size = [first], len(first)
+        parts, size, due = [first], len(first), WINDOW_BYTES
         for chunk in stream:
             parts.append(chunk)
             size += len(chunk)
-            if size < WINDOW_BYTES:
+            if size < due:
                 continue
             text = b"".join(parts)
             border = last_border(text)
-            if border < 0 and size > MAX_HEAD_BYTES:
-                raise NotPlainError("no border between events")
             if border >= 0:
                 yield text[:border]
                 text = text[border + 1 :]
-            parts = [text]
-            # without a border, wait until there is twice as much: looking again at every chunk would be quadratic
-            size = len(text) if border >= 0 else -len(text)
+            elif size > MAX_BYTES:
+                raise NotPlainError("no border between events")
+            parts, size = [text], len(text)
+            due = WINDOW_BYTES if border >= 0 else next_try(size)
         if chunks.damage:
             raise NotPlainError(chunks.damage)
         self.rest = b"".join(parts)
@@ -86,22 +90,43 @@ class Cutter:
 
 def find_array(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
     """Return what stands before the event array (its bracket included) and the first bytes of the array."""
-    buffer = b""
-    tried = 0
-    for chunk in chunks:
-        buffer += chunk
-        if len(buffer) < max(2 * tried, len(_BYTE_ORDER_MARK)):
+    parts, size, due = [], 0, len(_BYTE_ORDER_MARK)
+    at_end = False
+    while not at_end:
+        chunk = next(chunks, b"")
+        at_end = not chunk
+        parts.append(chunk)
+        size += len(chunk)
+        if size < due and not at_end:
             continue
-        tried = len(buffer)
-        start = buffer.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
-        if start[:1] == b"[":
-            return b"[", start[1:]
-        for match in _ARRAY_START.finditer(start):
-            if _depth(start[: match.start()]) == 1:
-                return start[: match.end()], start[match.end() :]
-        if len(buffer) > MAX_HEAD_BYTES:
+        text = b"".join(parts).removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
+        start = 1 if text[:1] == b"[" else _array_start(text)
+        if start >= 0:
+            return text[:start], text[start:]
+        if size > MAX_BYTES:
             break
+        parts, due = [text], next_try(size)
     raise NoEventsError
+
+
+def next_try(size: int) -> int:
+    """Return how long a text should be that was looked at in vain when it had ``size`` bytes.
+
+    Looking again at every chunk would be quadratic; the limit is noticed when it is reached.
+    """
+    return min(2 * size, MAX_BYTES + 1)
+
+
+def _array_start(text: bytes) -> int:
+    """Return the position behind the bracket that opens the document's own ``traceEvents``, not a nested one; or -1."""
+    depth = at = 0
+    for match in _ARRAY_START.finditer(text):
+        between = _STRING.sub(b"", text[at : match.start()])
+        depth += sum(map(between.count, (b"{", b"["))) - sum(map(between.count, (b"}", b"]")))
+        if depth == 1:
+            return match.end()
+        at = match.end() - 1
+    return -1
 
 
 def read_windows(
@@ -125,12 +150,12 @@ def read_windows(
                 append(columns, index, window)
             index += 1
         return columns, _append_rest(columns, index, cutter) if worker == 0 else {}
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise NotPlainError(str(error)) from None
 
 
 def append(columns: Columns, index: int, text: bytes) -> None:
-    """Decode one window. Raises `msgspec.DecodeError` or `UnicodeDecodeError`."""
+    """Decode one window. Raises `UNDECODABLE`."""
     text, offset_us = _rebased(text)
     array = b"[" + text + b"]"
     try:
@@ -158,7 +183,7 @@ def document(head: bytes, tail: bytes) -> dict[str, Any]:
         return {}
     try:
         around = msgspec.json.decode(head + tail)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise NotPlainError(str(error)) from None
     if not isinstance(around, dict) or around.pop("traceEvents", None):
         raise NotPlainError('holds two "traceEvents" arrays')
@@ -168,8 +193,8 @@ def document(head: bytes, tail: bytes) -> dict[str, Any]:
 def array_end(rest: bytes) -> int:
     """Return the position of the bracket that closes the array whose items ``rest`` begins with; -1 where none does."""
     try:
-        msgspec.json.decode(b"[" + rest, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        msgspec.json.decode(b"[" + rest, type=msgspec.Raw)
+    except UNDECODABLE as error:
         match = _TRAILING.search(str(error))
         return rest.rfind(b"]", 0, int(match.group(1)) - 1) if match else -1
     return rest.rfind(b"]")
@@ -194,26 +219,11 @@ def _rebased(text: bytes) -> tuple[bytes, int]:
 
 def last_border(text: bytes) -> int:
     """Return the position of the last comma that stands between ``}`` and ``{``, or -1."""
-    brace = len(text)
-    while (brace := text.rfind(b"{", 0, brace)) >= 0:
-        comma = _skip_space_back(text, brace)
-        if comma >= 0 and text[comma] == 0x2C and text[_skip_space_back(text, comma)] == 0x7D:
-            return comma
-    return -1
-
-
-def _skip_space_back(text: bytes, position: int) -> int:
-    position -= 1
-    while position >= 0 and text[position] in _SPACE:
-        position -= 1
-    return position
-
-
-def _depth(text: bytes) -> int:
-    """Return how many objects and arrays are open at the end of ``text``; -1 inside a string."""
-    depth, last = 0, 0
-    for token in _STRUCTURE.finditer(text):
-        char = token.group()
-        depth += (char in (b"{", b"[")) - (char in (b"}", b"]"))
-        last = token.end()
-    return -1 if b'"' in text[last:] else depth
+    length = _BORDER_BYTES
+    while True:
+        border = -1
+        for match in _BORDER.finditer(text, max(0, len(text) - length)):
+            border = match.start(1)
+        if border >= 0 or length >= len(text):
+            return border
+        length *= 4

@@ -6,6 +6,7 @@ process whose libraries run threads may hang.
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -50,10 +51,25 @@ def read_parallel(path: Path, workers: int, on_bytes: Callable[[int], None]) -> 
 
 
 def _start(path: Path, worker: int, workers: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "rca.capture.readers.chrome_worker", str(path), str(worker), str(workers)]
+    # -P: without it the current folder comes first, and a msgspec.py that lies there would be run
+    command = [sys.executable, "-P", "-m", "rca.capture.readers.chrome_worker", str(path), str(worker), str(workers)]
     return subprocess.Popen(  # noqa: S603  (our own interpreter and module)
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(_import_path())},
     )
+
+
+def _import_path() -> list[str]:
+    """Return the folders that this process imports from, wherever it got them; never "the current folder".
+
+    Last comes the one that this package lies in, which may have been found in the current folder.
+    """
+    folders = [folder for folder in sys.path if isinstance(folder, str) and os.path.isabs(folder)]
+    package = str(Path(__file__).absolute().parents[3])
+    return [folder for folder in (*folders, package) if os.pathsep not in folder]
 
 
 def _result(process: subprocess.Popen[bytes]) -> Columns:
