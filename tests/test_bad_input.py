@@ -277,3 +277,8 @@ def test_mutated_input_never_ends_in_a_traceback(tmp_path: Path, name: str, seed
     else:
         assert ticket.render(result)
         assert machine.comparison_json(result)
+
+
+def test_a_line_without_end_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(b"timestamp,metric,device,value\n" + b"a" * (40 << 20)))
+    assert "has a line of more than 16 MiB" in str(error_of(tmp_path))

@@ -392,3 +392,12 @@ def test_single_events_at_zero_do_not_hide_the_wall_clock(tmp_path: Path) -> Non
     events = [span("aten::mm", "cpu_op", 1_790_857_026_000_000 + 100 * i, 50) for i in range(20)]
     reading = read_with(chrome, write_trace(tmp_path / "t.json", {"traceEvents": [*events, span("x", "cpu_op", 0, 1)]}))
     assert reading.clock is Clock.UNIX
+
+
+def test_times_beyond_any_clock_are_left_out(tmp_path: Path) -> None:
+    events = ", ".join(f'{{"ph": "X", "name": "a", "ts": 9300000000000{i:03}.5, "dur": 1}}' for i in range(20))
+    path = tmp_path / "t.json"
+    path.write_text(f'{{"traceEvents": [{events}, {GOOD.decode()}]}}')
+    reading = read_with(chrome, path)
+    assert reading.events.height == 1
+    assert "20 spans have a time or duration that no clock" in str(reading.findings[0])

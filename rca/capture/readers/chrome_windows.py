@@ -18,7 +18,7 @@ import msgspec
 
 from rca.capture.bytes_in import Chunks
 from rca.capture.readers import chrome_events
-from rca.capture.readers.chrome_events import UNDECODABLE, Columns
+from rca.capture.readers.chrome_events import MAX_US, UNDECODABLE, Columns
 
 WINDOW_BYTES = 1 << 20
 """What the decoded objects of a window take stays in the processor's cache: a third faster than 8 MiB."""
@@ -209,7 +209,7 @@ def _rebased(text: bytes) -> tuple[bytes, int]:
         The text, and the µs to be added to its times.
     """
     match = _LONG_TIME.search(text, 0, 1 << 16)
-    if not match:
+    if not match or int(match.group(1)) * 10**10 > MAX_US:
         return text, 0
     key, digits = text[match.start() : match.start(1)], match.group(1)
     shorter = text.replace(key + digits, key + b"1")

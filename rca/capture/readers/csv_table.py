@@ -11,7 +11,7 @@ from rca.capture.bytes_in import read_chunks
 from rca.errors import InputError
 
 _CHUNK_BYTES = 16 << 20
-_MAX_BYTES = 2 << 30
+_MAX_BYTES = 1 << 30
 MAX_NS = 9e18
 """int64 ends a little later, in the year 2262."""
 
@@ -51,6 +51,8 @@ def _content(path: Path) -> bytes:
         size += len(part)
         if size > _MAX_BYTES:
             raise InputError(path, f"holds more than {_MAX_BYTES >> 20:,} MiB of text", "cut it into parts")
+        if len(part) == _CHUNK_BYTES and b"\n" not in part:
+            raise InputError(path, f"has a line of more than {_CHUNK_BYTES >> 20} MiB", "is this a CSV file?")
         parts.append(part)
     return b"".join(parts)
 
@@ -72,7 +74,7 @@ def numbers(path: Path, table: pl.DataFrame, column: str, *, nullable: bool = Fa
     bad = text.is_not_null() & values.is_null()
     if bad.any():
         row = int(bad.arg_max() or 0)
-        raise InputError(path, f"line {row + 2}: column {column} holds {text[row]!r}, not a number")
+        raise InputError(path, f"line {row + 2}: column {column} holds {text[row][:60]!r}, not a number")
     if (infinite := values.is_infinite().fill_null(False)).any():
         row = int(infinite.arg_max() or 0)
         raise InputError(path, f"line {row + 2}: column {column} is infinite")
