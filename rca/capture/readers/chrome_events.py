@@ -156,8 +156,14 @@ class _Codes(dict[Hashable, int]):
         codes = np.fromiter(map(self.__getitem__, values), dtype=np.uint32, count=count)
         return codes.astype(np.uint16) if len(self) <= 1 << 16 else codes
 
+    def encode_few(self, values: list[Hashable]) -> Array:
+        """Encode values most of which are None: counting those is faster than looking all up."""
+        if values.count(None) == len(values):
+            return np.full(len(values), self[None], dtype=np.uint16 if len(self) <= 1 << 16 else np.uint32)
+        return self.encode(values, len(values))
 
-CODED = ("name", "cat", "pid", "tid", "device")
+
+CODED = ("name", "cat", "pid", "tid", "device", "rank")
 Window = dict[str, Array]
 
 
@@ -218,7 +224,8 @@ class Columns:
             "cat": self.codes["cat"].encode([event.cat for event in spans], count),
             "pid": self.codes["pid"].encode([event.pid for event in spans], count),
             "tid": self.codes["tid"].encode([event.tid for event in spans], count),
-            "device": self.codes["device"].encode([(arg.device, arg.rank) for arg in args], count),
+            "device": self.codes["device"].encode_few([arg.device for arg in args]),
+            "rank": self.codes["rank"].encode_few([arg.rank for arg in args]),
             "correlation": _integers([arg.correlation for arg in args]),
             "stream": _integers([arg.stream for arg in args]),
             "bytes": _integers([arg.bytes for arg in args]),

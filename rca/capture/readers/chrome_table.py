@@ -78,8 +78,7 @@ def events_table(columns: Columns, base_ns: int, rank: int, findings: list[Findi
     device = _devices(values, code, on_gpu)
     start, duration = start[order], duration[order]
     del order
-    stated = [rank for _, rank in values["device"]]
-    ranks = ranks_of_rows(values["pid"], code["pid"], stated, code["device"])
+    ranks = ranks_of_rows(values["pid"], code["pid"], values["rank"], code["rank"])
     names_process = np.array([isinstance(value, str) and "(" in value for value in values["pid"]], dtype=bool)[code["pid"]]
     pid = launching_pid(pid, kind, on_gpu & ~names_process, ranks, (correlation, has_correlation), findings)
     return pl.DataFrame(
@@ -176,7 +175,7 @@ _NO_NUMBER = -(2**63)
 
 def _devices(values: dict[str, list[Any]], code: dict[str, Array], on_gpu: Array) -> pl.Series:
     """Name the device of each event: stated in its args, else in its tid, else (Kineto) the pid of a GPU row."""
-    in_args = _numbers([None if value in (None, "") else number_in(value) for value, _ in values["device"]])
+    in_args = _numbers([None if value in (None, "") else number_in(value) for value in values["device"]])
     found = [_DEVICE_IN_TID.search(str(value)) for value in values["tid"]]
     in_tid = _numbers([int(match.group(1)) if match else None for match in found])
     in_pid = _numbers([number_in(value) for value in values["pid"]])
