@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from rca import cli as command_line
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,3 +31,25 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.skip("../shared/data, the captures made by others, is not beside this checkout")
     return data
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def rca(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]):
+    """Run the command in this process, as its users would."""
+
+    def run(*arguments: str | Path) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["rca", *map(str, arguments)])
+        capfdbinary.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        sys.stdout.flush()
+        captured = capfdbinary.readouterr()
+        return Ran(int(ended.value.code or 0), captured.out.decode(), captured.err.decode())
+
+    return run

@@ -10,7 +10,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
@@ -19,26 +18,6 @@ from traces import decode_trace, write_pair, write_trace
 from rca import cli as command_line
 
 ROOT = Path(__file__).parents[1]
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def rca(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]):
-    def run(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["rca", *map(str, arguments)])
-        capfdbinary.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        sys.stdout.flush()
-        captured = capfdbinary.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out.decode(), captured.err.decode())
-
-    return run
 
 
 def test_a_pipe_gets_the_report(tmp_path: Path, rca) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jsonschema
 import made_captures
@@ -19,7 +19,6 @@ import pytest
 from made_captures import MS, SECOND, T0, US, event, samples
 from traces import decode_trace, write_counters, write_pair, write_trace
 
-from rca import cli as command_line
 from rca.api import inspect
 from rca.capture.findings import Finding, Severity
 from rca.capture.health import check
@@ -31,26 +30,6 @@ from reports import inspection as report
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "reports/schema/inspection-1.schema.json").read_text())
 STEP = "execute_context_…_generation_…"
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def rca(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]):
-    def run(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["rca", *map(str, arguments)])
-        capfdbinary.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        sys.stdout.flush()
-        captured = capfdbinary.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out.decode(), captured.err.decode())
-
-    return run
 
 
 def capture(rows: list[dict[str, Any]], counters: list[pl.DataFrame] | None = None, **fields: Any) -> Capture:

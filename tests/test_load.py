@@ -364,3 +364,13 @@ def test_a_cut_off_database_alone_is_named(tmp_path: Path) -> None:
     (tmp_path / "half.sqlite").write_bytes(b"SQLite format 3\x00" + bytes(200))
     with pytest.raises(InputError, match=r"half\.sqlite: is a database .* damaged"):
         load(tmp_path)
+
+
+def test_a_table_of_totals_is_named(tmp_path: Path) -> None:
+    """The two first lines as torch writes them (FORMATS.md §3.1)."""
+    line = "  ".join(["-" * 55, *["-" * 12] * 3])
+    header = f"{'Name':>55}    Self CPU %      Self CPU   CPU total %"
+    (tmp_path / "profiler_out_0.txt").write_text(f"{line}\n{header}\n{line}\n{'aten::mm':>55}  0.21%  438.8us  0.27%\n")
+    write_trace(tmp_path / "t.json", decode_trace(3))
+    capture = load(tmp_path)
+    assert [(f.code, f.file) for f in capture.findings] == [("summary_only", "profiler_out_0.txt")]

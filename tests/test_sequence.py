@@ -225,6 +225,20 @@ class TestRecurringSpans:
             frames += [span("Event.wait", "python", 100.0 * i, 99), span("Worker.work", "python", 100.0 * i + 10, 60)]
         assert self.anchors(tmp_path, frames) == [("Worker.work", 8)]
 
+    @pytest.mark.parametrize(
+        ("one", "two"), [("app/a.py(12): step", "app/a.py(14): step"), ("step (a.py:2)", "step (a.py:9)")]
+    )
+    def test_a_frame_whose_line_moved_is_the_same_loop(self, tmp_path: Path, one: str, two: str) -> None:
+        names = {"normal": one, "abnormal": two}
+        sides = []
+        for side, name in names.items():
+            frames = [span(name, "python_function", 100.0 * i, 90) for i in range(8)]
+            trace = {"traceEvents": frames, "baseTimeNanoseconds": 0}
+            sides.append(load(write_trace(tmp_path / side / "t.json", trace)))
+        chosen = choose(*sides)
+        assert chosen["normal"] == chosen["abnormal"]
+        assert [cut(side, chosen["normal"])[0].cycles.height for side in sides] == [8, 8]
+
     def test_numbered_ranges_are_one_loop(self, tmp_path: Path) -> None:
         ranges = [span(f"req {i} of batch", "user_annotation", 100.0 * i, 90) for i in range(8)]
         assert self.anchors(tmp_path, ranges) == [("req # of batch", 8)]

@@ -25,6 +25,12 @@ _NO_LOOP = re.compile(
 )
 """Spans that recur without being the loop of a program (FORMATS.md §7.4), or as parts of its iterations."""
 
+_EQUAL_NUMBERS: dict[tuple[str, ...], tuple[re.Pattern[str], ...]] = {
+    ("annotation",): (re.compile(r"[^\s\S]"), re.compile(r"\d+")),  # none, else all
+    ("python",): (re.compile(r"(?<=\.py\()\d+(?=\): )|(?<=\.py:)\d+(?=\))"),),  # lines, which the next version moves
+}
+"""Numbers in names that do not tell two loops apart, by kind of span."""
+
 MIN_RECURRING = 3
 MIN_FILLED = 0.25
 """A span that fills less than this share of the time from one call to the next is not what the loop does."""
@@ -161,8 +167,8 @@ def _recurring(capture: Capture, kinds: tuple[str, ...]) -> Anchor | None:
     recorded_ns = float(end.max(initial=0) - spans["start_ns"].to_numpy().min(initial=2**62))
     # every function is a frame, so only those that matter count; ranges are put by hand where they matter
     at_least_ns = MIN_FILLED * recorded_ns if kinds == ("python",) else 0.0
-    for numbers in (r"[^\s\S]", r"\d+"):
-        general = names.cast(pl.String).str.replace_all(numbers, "#").cast(pl.Categorical)
+    for numbers in _EQUAL_NUMBERS[kinds]:
+        general = pl.Series([numbers.sub("#", name) for name in names.cast(pl.String)], dtype=pl.Categorical)
         named = spans.join(pl.DataFrame({"name": names, "general": general}), on="name", maintain_order="left")
         if (name := _main_loop(named, at_least_ns)) is not None:
             pattern = re.compile("^" + re.escape(name).replace(r"\#", r"(?:#|\d+)") + "$")
