@@ -401,3 +401,13 @@ def test_times_beyond_any_clock_are_left_out(tmp_path: Path) -> None:
     reading = read_with(chrome, path)
     assert reading.events.height == 1
     assert "20 spans have a time or duration that no clock" in str(reading.findings[0])
+
+
+def test_times_that_begin_with_other_digits_are_not_shortened(tmp_path: Path) -> None:
+    """A window may reach over a border of 10,000 s: then no time in it is rebased, and each keeps its own."""
+    times = ("1790859999999999.5", "1790860000000000.5")
+    events = ", ".join(f'{{"ph": "X", "name": "a", "ts": {ts}, "dur": 1}}' for ts in times)
+    path = tmp_path / "t.json"
+    path.write_text(f'{{"traceEvents": [{events}]}}')
+    starts = read_with(chrome, path).events["start_ns"].to_list()
+    assert starts == [1790859999999999500, 1790860000000000500]
