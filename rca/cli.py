@@ -41,6 +41,7 @@ Examples:
   rca compare normal/ abnormal/
   rca compare normal/ abnormal/ -o report/
   rca inspect normal/
+  rca collect -o normal/ --url http://127.0.0.1:8000
 
 {_EXIT_CODES}""",
 )
@@ -202,6 +203,134 @@ def inspect(path: Path, json_: Path | None, cycle: str | None, everything: bool,
             inspection.show(result, everything)
         else:
             _to_stdout(inspection.text(result, everything))
+    sys.exit(0)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  rca collect --once
+  rca collect -o idle --duration 2
+  rca collect -o run -- python3 -c "sum(range(10**7))"
+
+\b
+A server, on a good day and now:
+  $ rca collect -o captures/normal --url http://127.0.0.1:8000
+  $ rca collect -o captures/abnormal --url http://127.0.0.1:8000
+  $ rca compare captures/normal captures/abnormal
+
+\b
+A program under Nsight Systems:
+  $ rca collect -o captures/run --nsys -- python serve_benchmark.py
+
+\b
+Exit codes:
+  0 recorded, also when ended early by Ctrl-C   2 usage, no such server, DIR cannot be written   5 internal error"""
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder that becomes the capture.")
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0.5),
+    metavar="SECONDS",
+    help="How long. [default: 30, or until COMMAND ends; COMMAND is ended with it]",
+)
+@click.option("--url", metavar="URL", help="Server to record: its engine, processes and GPUs are found by it.")
+@click.option("--engine", type=click.Choice(["auto", "sglang", "vllm"]), default="auto", show_default=True)
+@click.option("--pid", "pids", type=int, multiple=True, help="Process to watch, with all it starts; repeatable.")
+@click.option(
+    "--hz", type=click.FloatRange(0.5, 200), default=20.0, show_default=True, help="Samples per second of fast counters."
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Steps of the engine to profile. Writing their trace holds the server up; fewer are written faster.",
+)
+@click.option("--no-profile", is_flag=True, help="Counters only: leave the server's profiler alone.")
+@click.option(
+    "--profile-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where a vLLM server writes its traces, if its command line does not say.",
+)
+@click.option(
+    "--export-timeout",
+    type=click.FloatRange(min=1),
+    default=180.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the server to write its trace.",
+)
+@click.option(
+    "--nsys",
+    type=click.Choice(["sqlite", "parquetdir"]),
+    is_flag=False,
+    flag_value="sqlite",
+    help="Record with Nsight Systems: COMMAND, or the server in the only `nsys launch` session. Exports sqlite by default.",
+)
+@click.option("--once", is_flag=True, help="Print one sample of everything that can be measured here, and end.")
+@click.option("-f", "--force", is_flag=True, help="Replace a capture in DIR.")
+@click.option("-q", "--quiet", is_flag=True, help="No status line, no events on stderr.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def collect(  # noqa: PLR0913, PLR0917
+    output: Path | None,
+    duration: float | None,
+    url: str | None,
+    engine: str,
+    pids: tuple[int, ...],
+    hz: float,
+    steps: int,
+    no_profile: bool,
+    profile_dir: Path | None,
+    export_timeout: float,
+    nsys: str | None,
+    once: bool,
+    force: bool,
+    quiet: bool,
+    command: tuple[str, ...],
+) -> NoReturn:
+    """Record a capture: this host's and its GPUs' counters, and a profile of the server that runs on it.
+
+    The server goes on serving. Its own torch profiler is started for some steps and stopped again, whatever happens;
+    everything else is read from the kernel and the drivers. No prompts, outputs or environment variables are recorded, and
+    secrets in command lines are left out. A server that wants a key gets the one in the environment variable RCA_API_KEY.
+
+    With COMMAND (after --) a program is run and recorded; RCA_TRACES tells it where to put traces of its own.
+    """
+    from collectors.collect import Options  # noqa: PLC0415  (imports take longer than --help may)
+    from collectors.collect import collect as record  # noqa: PLC0415
+    from collectors.once import sample_once  # noqa: PLC0415
+    from reports import collecting  # noqa: PLC0415
+
+    if once:
+        found = sample_once(url, engine, pids)
+        _to_stdout(collecting.once_text(found.samples, found.unavailable))
+        sys.exit(0)
+    if output is None:
+        raise click.UsageError("-o DIR is missing: where should the capture go?")
+    if command and url:
+        raise click.UsageError("--url records a server that runs, COMMAND one program: give one of them")
+    line = collecting.StatusLine(enabled=not quiet)
+    options = Options(
+        output=output,
+        duration=duration,
+        url=url,
+        engine=engine,
+        pids=pids,
+        command=command,
+        hz=hz,
+        steps=0 if no_profile else steps,
+        profile_dir=profile_dir,
+        nsys=nsys,
+        export_timeout=export_timeout,
+        force=force,
+    )
+    try:
+        done = record(options, lambda s: line.show(s.doing, s.seconds_left, s.samples_per_s, s.steps), line.event)
+    finally:
+        line.clear()
+    _to_stdout(collecting.summary(str(done.folder), done.manifest))
     sys.exit(0)
 
 

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from collectors.host import FIELDS, HostSampler, _Totals, record
 from traces import read_with
 
-from collectors.host import FIELDS, HostSampler, _Totals, record
 from rca.capture.readers import counters
 
 

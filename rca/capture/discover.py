@@ -99,7 +99,6 @@ def _listed(
         is_manifest = candidate.path.name == manifest.NAME
         if is_manifest and (offset := manifest.boot_to_unix_ns(candidate.path)) is not None:
             clocks[PurePosixPath(candidate.relative).parent] = offset
-            continue
         try:
             probe = Probe(candidate.path, bytes_in.head(candidate.path, HEAD_BYTES))
             if is_archive(probe.head):
@@ -109,7 +108,8 @@ def _listed(
                 continue
             reader = _reader_of(probe)
             if reader is None:
-                findings += [] if is_manifest else [_stranger(probe, candidate.relative)]
+                expected = is_manifest or _is_log(candidate.relative, clocks)
+                findings += [] if expected else [_stranger(probe, candidate.relative)]
                 continue
         except InputError as problem:
             problems.append(problem)
@@ -129,6 +129,12 @@ def _listed(
 
 
 _TOP = PurePosixPath(".")
+
+
+def _is_log(relative: str, clocks: dict[PurePosixPath, int | None]) -> bool:
+    """Tell the logs of a capture that has a manifest: what they say is for people."""
+    folder = PurePosixPath(relative).parent
+    return folder.name == "logs" and folder.parent in clocks
 
 
 def _found(recording: Recording, clocks: dict[PurePosixPath, int | None]) -> Found:

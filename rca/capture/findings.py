@@ -41,6 +41,9 @@ CODES = {
     "profiler_stall": "the profiler itself held up the program",
     "profiler_overhead": "the profiler's own rows take a notable share of the time",
     "rank_missing": "ranks of the job have no trace",
+    "while_recording": "something happened while the collector recorded: a process or the server ended, a GPU was lost",
+    "unfinished": "the collector was killed before it finished",
+    "not_measured": "metrics that the collector could not measure on that machine",
     "settings_differ": "the two sides were recorded with different profiler settings",
 }
 """Every code that a finding may have, and what it means. The codes are part of the JSON reports."""

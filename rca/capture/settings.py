@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rca.capture.findings import Finding, Severity
@@ -35,7 +36,8 @@ def settings_within(capture: Capture) -> list[Finding]:
 def compare_settings(normal: Capture, abnormal: Capture) -> tuple[Finding, ...]:
     """Return the settings, versions and devices that differ between the sides, and what that does to the comparison."""
     sides = (normal, abnormal)
-    return (*_switches(sides), *_formats(sides), *_graphs(sides), *_devices(sides), *_versions(sides))
+    named = (*_switches(sides), *_formats(sides), *_graphs(sides), *_devices(sides), *_versions(sides))
+    return (*named, *_machines(sides), *_engine_settings(sides))
 
 
 _Sides = tuple[Capture, Capture]
@@ -110,6 +112,38 @@ def _versions(sides: _Sides) -> list[Finding]:
         )
         found += _differs(key, normal, abnormal, effect, Severity.INFO if recorder else Severity.WARNING)
     return found
+
+
+def _machines(sides: _Sides) -> list[Finding]:
+    """Compare the hosts that the collector's manifests name."""
+    found = []
+    for key, what in (("cpu", "the host's CPU"), ("cores", "the host's number of cores")):
+        normal, abnormal = ({str(facts[key]) for facts in side.meta if key in facts} for side in sides)
+        found += _differs(what, normal, abnormal, "host times are of different hardware", Severity.WARNING)
+    return found
+
+
+_OF_NO_MATTER = re.compile(r"(^|_)(port|host|url|seed|dir|path|name|addr|pid|instance_id)s?$|^profiler_config$|^log_")
+"""Settings that differ from start to start, or say where things are: they make nothing faster or slower."""
+
+_MAX_SETTINGS = 6
+
+
+def _engine_settings(sides: _Sides) -> list[Finding]:
+    """Compare the engines' settings that the collector's manifests hold: another batch limit is another experiment."""
+    normal, abnormal = (
+        {key: value for facts in side.meta for key, value in (facts.get("engine_settings") or {}).items()} for side in sides
+    )
+    if not normal or not abnormal:
+        return []
+    keys = sorted(key for key in normal.keys() | abnormal.keys() if not _OF_NO_MATTER.search(key))
+    differing = [key for key in keys if normal.get(key) != abnormal.get(key)]
+    shown = [f"{key} {normal.get(key, 'not set')} → {abnormal.get(key, 'not set')}" for key in differing[:_MAX_SETTINGS]]
+    if not shown:
+        return []
+    more = f", … ({len(differing):,} in all)" if len(differing) > _MAX_SETTINGS else ""
+    text = f"the engine was started with other settings: {', '.join(shown)}{more}"
+    return [Finding("settings_differ", text, Severity.INFO)]
 
 
 def _differs(what: str, normal: set[str], abnormal: set[str], effect: str, severity: Severity) -> list[Finding]:

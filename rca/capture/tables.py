@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from rca.capture.metrics import HOST as HOST  # noqa: PLC0414  (a word of the tables, defined where polars is not needed)
+
 KINDS = (
     "kernel",
     "memcpy",
@@ -28,9 +30,6 @@ KINDS = (
 )
 KIND = pl.Enum(KINDS)
 GPU_KINDS = ("kernel", "memcpy", "memset")
-
-HOST = "Host"
-"""Device of everything that happens on the CPU; GPUs are ``GPU <index>``, single cores ``CPU <index>``."""
 
 NO_METRIC = "N/A"
 """Metric of a function to which no counter belongs."""

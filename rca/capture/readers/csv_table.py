@@ -23,7 +23,7 @@ def read_text_columns(path: Path, required: Collection[str]) -> pl.DataFrame:
         InputError: no rows, not UTF-8, ragged lines, more than 2 GiB, two columns of one name, or one of the ``required``
             columns is missing.
     """
-    content = _content(path)
+    content = _without_cut_line(_content(path))
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -55,6 +55,14 @@ def _content(path: Path) -> bytes:
             raise InputError(path, f"has a line of more than {_CHUNK_BYTES >> 20} MiB", "is this a CSV file?")
         parts.append(part)
     return b"".join(parts)
+
+
+def _without_cut_line(content: bytes) -> bytes:
+    """Drop a last line that has no end and too few cells: whoever wrote it was killed while writing."""
+    if content.endswith(b"\n") or b"\n" not in content:
+        return content
+    header, last = content[: content.index(b"\n")], content[content.rindex(b"\n") + 1 :]
+    return content if last.count(b",") >= header.count(b",") else content[: content.rindex(b"\n") + 1]
 
 
 def require_columns(path: Path, table: pl.DataFrame, required: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rca.capture.readers import (
+    capture_json,
     chrome,
     counters,
     counters_parquet,
@@ -24,6 +25,7 @@ from rca.capture.readers import (
 from rca.capture.source import Reader
 
 READERS: tuple[Reader, ...] = (
+    capture_json,
     chrome,
     cycle_profile,
     nsys_sqlite,
