@@ -341,14 +341,14 @@ class _Collection:
         in_use = gpus.in_use_by()
         for pid, facts in self.tree.known.items():
             facts.gpus = in_use.get(pid, [])
-        manifest.processes = [self.tree.known[pid] for pid in sorted(self.tree.known)]
         manifest.clocks = [self.clock.started, read_clocks()]
-        manifest.unavailable |= self.recorder.unavailable
 
     def _save(self) -> None:
         self._changed.clear()
         if hasattr(self, "tree"):
             self.manifest.processes = [self.tree.known[pid] for pid in sorted(self.tree.known)]
+        if hasattr(self, "recorder"):
+            self.manifest.unavailable |= self.recorder.unavailable
         try:
             self.folder.write_manifest(self.manifest)
         except OSError as error:

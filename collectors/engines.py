@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from collectors.redact import redacted_settings
-from collectors.server import Server, ServerError
+from collectors.server import API_KEY_VARIABLE, Server, ServerError
 from rca.errors import RcaError
 
 ENGINES = ("sglang", "vllm")
@@ -43,13 +43,13 @@ def detect(server: Server, wanted: str = "auto") -> Engine:
     try:
         found = _sglang(server) if wanted != "vllm" else None
         found = found or (_vllm(server) if wanted != "sglang" else None)
-        health = None if found else server.get("/health").status
+        refused = not found and server.get("/server_info").status in (401, 403)
     except ServerError as error:
         raise NoServerError(f"{error}; is the server up?") from None
     if found:
         return found
-    if health in (200, 503) and wanted != "auto":
-        return Engine(wanted, "")
+    if refused:
+        raise NoServerError(f"{server.url}: wants a key: put it into the environment variable {API_KEY_VARIABLE}")
     raise NoServerError(f"{server.url}: is {'neither SGLang nor vLLM' if wanted == 'auto' else f'no {wanted} server'}")
 
 

@@ -105,10 +105,16 @@ def _ns(match: re.Match[bytes]) -> int:
 
 
 def _offset(window: tuple[int, int], profiler: ProfilerFacts | None) -> tuple[int, int] | None:
-    """Bound how far the trace's clock is ahead of ours: it began after we asked for it and ended before it was written."""
+    """Bound how far the trace's clock is ahead of ours: it began after we asked for it and ended before it was written.
+
+    Where the engine answers only when its profiler runs, the trace also began before that.
+    """
     if not (profiler and profiler.asked_ns and profiler.written_ns):
         return None
-    return window[1] - profiler.written_ns, window[0] - profiler.asked_ns
+    least = window[1] - profiler.written_ns
+    if profiler.begins_at_once and profiler.started_ns:
+        least = max(least, window[0] - profiler.started_ns)
+    return least, window[0] - profiler.asked_ns
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -58,6 +58,7 @@ class TorchProfiler:
         body = None
         if self.engine.name == "sglang":
             body = SETTINGS | {"output_dir": str(self.served_folder), "num_steps": steps}
+        self.facts.begins_at_once = self.engine.name == "vllm"
         self.facts.settings = {key: value for key, value in (body or {}).items() if key != "output_dir"}
         self._before = set(_files(self.folder))
         self._watchdog = Watchdog(self.server).__enter__()

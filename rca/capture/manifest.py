@@ -144,13 +144,15 @@ class Throughput(msgspec.Struct):
 class ProfilerFacts(msgspec.Struct):
     """How the server was profiled, and what that cost it.
 
-    ``throughput``: before, while it was profiled, while it wrote the trace, and after; ``overhead_pct``: how many fewer
-    steps per second it did while it was profiled; ``stall_seconds``: worth of steps that it did not do while it wrote.
+    ``begins_at_once``: the profiler ran when the server had answered, at ``started_ns``. ``throughput``: before, while it was
+    profiled, while it wrote the trace, and after. ``overhead_pct``: how many fewer steps per second it did while it was
+    profiled; ``stall_seconds``: worth of steps that it did not do while it wrote.
     """
 
     settings: dict[str, Any] = {}
     asked_ns: Nanoseconds | None = None
     started_ns: Nanoseconds | None = None
+    begins_at_once: bool = False
     stopped_ns: Nanoseconds | None = None
     written_ns: Nanoseconds | None = None
     throughput: dict[str, Throughput] = {}

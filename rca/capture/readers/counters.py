@@ -5,6 +5,7 @@ counters carry the pid in their name.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,7 @@ from rca.capture.findings import Finding
 from rca.capture.model import Reading
 from rca.capture.readers.counter_units import UNSPLIT, device_names, meaning_of
 from rca.capture.readers.counters_wide import joined, read_times, read_wide, time_column
-from rca.capture.readers.csv_table import numbers, read_text_columns, require_columns
+from rca.capture.readers.csv_table import numbers, read_journal, require_columns
 from rca.capture.source import Probe, Source, alone
 from rca.capture.tables import HOST
 
@@ -44,7 +45,12 @@ def read(source: Source) -> Reading:
     """Read one file. Raises `InputError` when a column is missing or holds what it must not."""
     path = source.path
     source.advance_whole(path)
-    table = read_text_columns(path, ())
+    table, findings = read_journal(path)
+    reading = _read(path, table)
+    return replace(reading, findings=(*findings, *reading.findings))
+
+
+def _read(path: Path, table: pl.DataFrame) -> Reading:
     if "counter_name" in table.columns:
         require_columns(path, table, _REFERENCE)
         return read_long(path, table, _reference_keys(table))

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from rca.capture.bytes_in import read_chunks
+from rca.capture.findings import Finding
 from rca.errors import InputError
 
 _CHUNK_BYTES = 16 << 20
@@ -23,7 +24,24 @@ def read_text_columns(path: Path, required: Collection[str]) -> pl.DataFrame:
         InputError: no rows, not UTF-8, ragged lines, more than 2 GiB, two columns of one name, or one of the ``required``
             columns is missing.
     """
-    content = _without_cut_line(_content(path))
+    return _parsed(path, _content(path), required)
+
+
+def read_journal(path: Path) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    """Read a CSV file that is appended to, every column as text: a last line without end that lacks cells is left out.
+
+    Raises:
+        InputError: as `read_text_columns`.
+    """
+    content = _content(path)
+    last = content[content.rfind(b"\n") + 1 :]
+    if not last or last.count(b",") >= content.partition(b"\n")[0].count(b","):
+        return _parsed(path, content, ()), ()
+    finding = Finding("truncated", "ends within a line, which is left out: whoever wrote it was stopped")
+    return _parsed(path, content[: -len(last)], ()), (finding,)
+
+
+def _parsed(path: Path, content: bytes, required: Collection[str]) -> pl.DataFrame:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -55,14 +73,6 @@ def _content(path: Path) -> bytes:
             raise InputError(path, f"has a line of more than {_CHUNK_BYTES >> 20} MiB", "is this a CSV file?")
         parts.append(part)
     return b"".join(parts)
-
-
-def _without_cut_line(content: bytes) -> bytes:
-    """Drop a last line that has no end and too few cells: whoever wrote it was killed while writing."""
-    if content.endswith(b"\n") or b"\n" not in content:
-        return content
-    header, last = content[: content.index(b"\n")], content[content.rindex(b"\n") + 1 :]
-    return content if last.count(b",") >= header.count(b",") else content[: content.rindex(b"\n") + 1]
 
 
 def require_columns(path: Path, table: pl.DataFrame, required: Collection[str]) -> None:
