@@ -46,6 +46,7 @@ _UNKNOWN_BOOST_HZ = 200.0
 step (`rca.profile.scheduling` wants three samples in each)."""
 
 _ENGINE_BOOST_HZ = 4.0
+_START_SECONDS = 30.0
 
 _STEP_NS = 1_000_000
 """A wall clock is set by more than this; reading two clocks is never so far apart."""
@@ -152,11 +153,11 @@ class _Collection:
                 target.roots.append(command.start(self.folder.traces))
                 stack.callback(command.end)
             self.tree = ProcessTree(target.roots, self.clock, self.note)
-            self.metrics = EngineMetrics(options.hz, target.server, self.note) if target.server else None
+            self.metrics = EngineMetrics(options.hz, target.server, self.clock.now_ns, self.note) if target.server else None
             samplers = [*host_samplers(options.hz, self.tree), *gpus.samplers(options.hz, self.note)]
             samplers += [self.metrics] if self.metrics else []
-            self.recorder = stack.enter_context(Recorder(samplers, self.folder.counters, self.clock, self.note))
             self._began = time.monotonic()
+            self.recorder = stack.enter_context(Recorder(samplers, self.folder.counters, self.clock, self.note))
             self._save()
             self.folder.log(f"{self.clock.now_ns()} {self.manifest.tool}: recording")
             self._record(target, command, nsys_program)
@@ -212,7 +213,7 @@ class _Collection:
         self._boost("threads", self._boost_hz())
         self._boost("engine", _ENGINE_BOOST_HZ)
         try:
-            if profiler.start(self.options.steps):
+            if profiler.start(self.options.steps, min(_START_SECONDS, self.options.export_timeout)):
                 self._look()
                 left = (self._ends or time.monotonic() + DURATION_SECONDS) - time.monotonic()
                 self._wait("profiling", max(left, _PROFILE_NEEDS_SECONDS), lambda: self._done(profiler, first))
@@ -298,7 +299,7 @@ class _Collection:
     def _look(self) -> None:
         """Ask the engine now, for what is measured begins or ends here."""
         if self.metrics:
-            self.metrics.look(self.clock.now_ns())
+            self.metrics.look()
 
     def _steps(self) -> int | None:
         progress = self.metrics.progress() if self.metrics else None

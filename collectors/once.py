@@ -36,7 +36,7 @@ def sample_once(url: str | None = None, engine: str = "auto", pids: Sequence[int
     tree = ProcessTree(target.roots, clock, lambda *_: None)
     samplers: list[Sampler] = [*host_samplers(1.0, tree), *gpus.samplers(1.0, lambda *_: None)]
     if target.server:
-        samplers.append(EngineMetrics(1.0, target.server, lambda *_: None))
+        samplers.append(EngineMetrics(1.0, target.server, clock.now_ns, lambda *_: None))
     found: list[Sample] = []
     try:
         for sampler in samplers:

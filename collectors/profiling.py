@@ -23,6 +23,8 @@ SETTINGS = {"activities": ["CPU", "GPU"], "with_stack": False, "record_shapes": 
 
 _SETTLED_SECONDS = 1.0
 _POLL_SECONDS = 0.1
+_LEAST_SECONDS = 0.2
+"""Of a shorter time a rate of steps says nothing."""
 
 
 @dataclass
@@ -53,7 +55,7 @@ class TorchProfiler:
         """Whether it was started, and not stopped yet."""
         return self._watchdog is not None
 
-    def start(self, steps: int) -> bool:
+    def start(self, steps: int, timeout: float) -> bool:
         """Start it; return whether it runs. Why it does not is noted."""
         body = None
         if self.engine.name == "sglang":
@@ -64,10 +66,10 @@ class TorchProfiler:
         self._watchdog = Watchdog(self.server).__enter__()
         self.facts.asked_ns = self.clock.now_ns()
         try:
-            reply = self.server.post("/start_profile", body)
+            reply = self.server.post("/start_profile", body, timeout)
         except ServerError as error:
             self.note("profiler", f"{error}: it is told to stop, in case it did start")
-            self.stop(timeout=30)
+            self.stop(timeout)
             return False
         if reply.status != 200:
             self._stand_down()
@@ -162,12 +164,12 @@ def shared_folder(traces: Path, pid: int | None) -> tuple[Path, Path]:
 
 
 def throughput(history: Sequence[Progress], begin_ns: int, end_ns: int) -> Throughput | None:
-    """Return steps and tokens per second between the scrapes that lie within a time; None with fewer than two."""
+    """Return steps and tokens per second between the scrapes that lie within a time; None where they are too few."""
     within = [point for point in history if begin_ns <= point.ts_ns <= end_ns]
-    if len(within) < 2:
+    first, last = (within[0], within[-1]) if within else (None, None)
+    seconds = (last.ts_ns - first.ts_ns) / 1e9 if first and last else 0.0
+    if first is None or last is None or seconds < _LEAST_SECONDS:
         return None
-    first, last = within[0], within[-1]
-    seconds = (last.ts_ns - first.ts_ns) / 1e9
 
     def per_second(before: float | None, after: float | None) -> float | None:
         grew = before is not None and after is not None and after >= before

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from shlex import quote
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rca.capture import manifest as manifests
 from rca.capture.manifest import Event, Manifest
 from rca.capture.metrics import METRICS
 
@@ -70,11 +72,19 @@ def summary(folder: str, manifest: Manifest) -> str:
     if manifest.unavailable:
         lines.append(f"  not available here: {', '.join(sorted(manifest.unavailable))} (reasons: rca collect --once)")
     if manifest.traces:
-        lines.append(f"next: rca inspect {quote(folder)}; rca compare {quote(folder)} ABNORMAL")
+        lines.append(f"next: {_next(Path(folder))}")
     else:
         lines.append("no trace was recorded: the counters are there, but cycles cannot be compared without one")
         lines.append(f"next: rca inspect {quote(folder)}")
     return "\n".join(lines) + "\n"
+
+
+def _next(folder: Path) -> str:
+    """Return the comparison with the capture called normal beside this one; of a first capture, how to look at it."""
+    normal = folder.with_name("normal")
+    if folder.name != "normal" and (normal / manifests.NAME).is_file():
+        return f"rca compare {quote(str(normal))} {quote(str(folder))}"
+    return f"rca inspect {quote(str(folder))}; later: rca compare {quote(str(folder))} ABNORMAL"
 
 
 def once_text(samples: Iterable[tuple[int, str, str, float, str, int | None]], unavailable: dict[str, str]) -> str:

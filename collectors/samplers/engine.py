@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -45,11 +46,12 @@ class EngineMetrics:
 
     name = "engine"
 
-    def __init__(self, hz: float, server: Server, note: Note) -> None:
+    def __init__(self, hz: float, server: Server, now_ns: Callable[[], int], note: Note) -> None:
         self.hz = min(hz, 1.0)
         self.unavailable: dict[str, str] = {}
         self.history: list[Progress] = []
         self._server = server
+        self._now_ns = now_ns
         self._note = note
         self._rate = Rate()
         self._silent = False
@@ -59,26 +61,23 @@ class EngineMetrics:
         """Return the values of this moment, and rates and means since the call before."""
         with self._lock:
             totals = self._scrape()
-            self._remembered(now_ns, totals)
             return [made for name in sorted(totals) for made in self._samples(now_ns, name, totals)]
 
     def progress(self) -> Progress | None:
         """Return what the last scrape said."""
         return self.history[-1] if self.history else None
 
-    def look(self, now_ns: int) -> Progress | None:
-        """Return what the engine says now."""
+    def look(self) -> None:
+        """Ask the engine now, for the history only."""
         with self._lock:
-            return self._remembered(now_ns, self._scrape())
-
-    def _remembered(self, now_ns: int, totals: dict[str, float]) -> Progress | None:
-        if totals:
-            self.history.append(Progress(now_ns, _first_of(totals, _STEPS), _first_of(totals, _TOKENS)))
-        return self.progress()
+            self._scrape()
 
     def _scrape(self) -> dict[str, float]:
+        """Return the totals, and remember the progress, as of the middle of the request."""
+        asked_ns = self._now_ns()
         try:
             reply = self._server.get("/metrics")
+            at_ns = (asked_ns + self._now_ns()) // 2
         except ServerError as error:
             if not self._silent:
                 self._note("server_silent", str(error))
@@ -91,7 +90,9 @@ class EngineMetrics:
             why = f"the server has no /metrics page (HTTP {reply.status}); SGLang needs --enable-metrics"
             self.unavailable["engine metrics"] = why
             return {}
-        return totals_of(reply.body.decode(errors="replace"))
+        totals = totals_of(reply.body.decode(errors="replace"))
+        self.history.append(Progress(at_ns, _first_of(totals, _STEPS), _first_of(totals, _TOKENS)))
+        return totals
 
     def _samples(self, now_ns: int, name: str, totals: dict[str, float]) -> list[Sample]:
         value = totals[name]

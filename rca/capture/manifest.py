@@ -144,7 +144,7 @@ class Throughput(msgspec.Struct):
 class ProfilerFacts(msgspec.Struct):
     """How the server was profiled, and what that cost it.
 
-    ``begins_at_once``: the profiler ran when the server had answered, at ``started_ns``. ``throughput``: before, while it was
+    ``begins_at_once``: the profiler ran when the server answered, at ``started_ns``. ``throughput``: before, while it was
     profiled, while it wrote the trace, and after. ``overhead_pct``: how many fewer steps per second it did while it was
     profiled; ``stall_seconds``: worth of steps that it did not do while it wrote.
     """
