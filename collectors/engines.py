@@ -101,16 +101,22 @@ def _is_here(server: Server) -> bool:
 
 def _topmost(process: psutil.Process) -> psutil.Process:
     """Return the ancestor that is still the same server: front ends of several workers are its children."""
-    engine = re.compile("|".join(ENGINES))
     for parent in process.parents():
         try:
-            same = bool(engine.search(" ".join(parent.cmdline()).lower())) and parent.exe() == process.exe()
+            if not _is_engine(parent.cmdline()):
+                break
         except psutil.Error:
-            break
-        if not same:
             break
         process = parent
     return process
+
+
+def _is_engine(command: list[str]) -> bool:
+    """Tell a server's command line: ``python -m vllm.…``, ``vllm serve``, ``sglang::…``; not one that speaks of it."""
+    if "-m" in command[:-1]:
+        return command[command.index("-m") + 1].partition(".")[0] in ENGINES
+    names = (Path(word).name.lower().partition("::")[0] for word in command[:2])
+    return any(name in ENGINES for name in names)
 
 
 def vllm_profile_folder(pid: int) -> Path | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from collectors.sampling import Note
@@ -12,8 +13,20 @@ from rca.capture.manifest import Gpu
 
 Value = TypeVar("Value")
 
-_PASSING = ("NVML_ERROR_NOT_FOUND", "NVML_ERROR_TIMEOUT", "NVML_ERROR_IN_USE", "NVML_ERROR_RESET_REQUIRED")
-"""Errors that say nothing about the next call: no new samples, a lock held by another client."""
+_PASSING = (
+    "NVML_SUCCESS",  # raised by the binding for an empty list
+    "NVML_ERROR_NOT_FOUND",
+    "NVML_ERROR_INSUFFICIENT_SIZE",
+    "NVML_ERROR_TIMEOUT",
+    "NVML_ERROR_RESET_REQUIRED",
+    "NVML_ERROR_IN_USE",
+    "NVML_ERROR_NO_DATA",
+    "NVML_ERROR_NOT_READY",
+)
+"""Errors that say nothing about the next call: no new samples, a list that grew while it was read, a lock held by another
+client."""
+
+_NARROW = ("NVML_VALUE_TYPE_UNSIGNED_INT", "NVML_VALUE_TYPE_SIGNED_INT", "NVML_VALUE_TYPE_UNSIGNED_SHORT")
 
 
 class Nvml:
@@ -22,6 +35,7 @@ class Nvml:
     Attributes:
         unavailable: metrics that no GPU here has, with the reason of the last one that was asked.
         lost: indices of GPUs that do not answer any more.
+        gpm: indices of GPUs whose links GPM measures where they have no counters for them.
     """
 
     def __init__(self, module: Any, note: Note) -> None:
@@ -29,48 +43,80 @@ class Nvml:
         self.handles: dict[int, Any] = {}
         self.unavailable: dict[str, str] = {}
         self.lost: set[int] = set()
+        self.gpm: set[int] = set()
         self._absent: dict[str, dict[int, str]] = {}
         self._note = note
+        self._lock = threading.Lock()
+        self._passing = {getattr(module, name) for name in _PASSING if hasattr(module, name)}
+        self._narrow = {getattr(module, name) for name in _NARROW if hasattr(module, name)}
         for index in range(module.nvmlDeviceGetCount()):
             try:
                 self.handles[index] = module.nvmlDeviceGetHandleByIndex(index)
             except module.NVMLError as error:
                 self._lose(index, error)
 
-    def read(self, index: int, metric: str, call: Callable[..., Value], *arguments: Any) -> Value | None:
-        """Return ``call(handle, *arguments)`` for a GPU; None where the GPU, the driver or the binding lacks it."""
-        if index in self.lost or index in self._absent.get(metric, ()):
+    def read(self, index: int, metric: str | Sequence[str], call: Callable[..., Value], *arguments: Any) -> Value | None:
+        """Return ``call(handle, *arguments)`` for a GPU; None where the GPU, the driver or the binding lacks it.
+
+        ``metric``: what is lacking then; several that come of one call are lacking together.
+        """
+        metrics = (metric,) if isinstance(metric, str) else metric
+        if index in self.lost or not self.has(index, metrics[0]):
             return None
         try:
             return call(self.handles[index], *arguments)
         except AttributeError as error:
-            self._without(index, metric, f"this version of pynvml lacks it ({error})")
+            for one in metrics:
+                self.refuse(index, one, f"this version of pynvml lacks it ({error})")
         except self.module.NVMLError as error:
-            if error.value == self.module.NVML_ERROR_GPU_IS_LOST:
-                self._lose(index, error)
-            elif error.value not in self._passing():
-                self._without(index, metric, str(error))
+            self.failed(index, error, *metrics)
         return None
 
-    def fields(self, index: int, wanted: dict[str, tuple[int, int]]) -> dict[str, float]:
-        """Return field values by metric, of those that the GPU has; ``wanted`` has field and scope of each."""
-        asked = {metric: ids for metric, ids in wanted.items() if index not in self._absent.get(metric, ())}
+    def fields(self, index: int, wanted: dict[str, tuple[int, int]], wide: bool = False) -> dict[str, float]:
+        """Return field values by metric, of those that the GPU has; ``wanted`` has field and scope of each.
+
+        ``wide`` leaves out counts of 32 bits: of bytes over PCIe they wrap within a tenth of a second.
+        """
+        asked = {metric: ids for metric, ids in wanted.items() if self.has(index, metric)}
         if not asked:
             return {}
         answers = self.read(index, "field values", self.module.nvmlDeviceGetFieldValues, list(asked.values()))
+        if (why := self.why(index, "field values")) is not None:
+            for metric in asked:
+                self.refuse(index, metric, why)
         found = {}
         for metric, answer in zip(asked, answers or (), strict=False):
-            if answer.nvmlReturn == self.module.NVML_SUCCESS:
+            if answer.nvmlReturn != self.module.NVML_SUCCESS:
+                self.failed(index, self.module.NVMLError(answer.nvmlReturn), metric)
+            elif wide and answer.valueType in self._narrow:
+                self.refuse(index, metric, "its counter has 32 bits and wraps too fast")
+            else:
                 found[metric] = self._number(answer)
-            elif answer.nvmlReturn == self.module.NVML_ERROR_GPU_IS_LOST:
-                self._lose(index, self.module.NVMLError(answer.nvmlReturn))
-            elif answer.nvmlReturn not in self._passing():
-                self._without(index, metric, str(self.module.NVMLError(answer.nvmlReturn)))
         return found
 
     def has(self, index: int, metric: str) -> bool:
         """Tell whether a GPU did not refuse a metric yet."""
-        return index not in self._absent.get(metric, ())
+        return self.why(index, metric) is None
+
+    def why(self, index: int, metric: str) -> str | None:
+        """Return why a GPU lacks a metric; None if it did not refuse it yet."""
+        return self._absent.get(metric, {}).get(index)
+
+    def refuse(self, index: int, metric: str, why: str) -> None:
+        """Remember that a GPU lacks a metric."""
+        with self._lock:
+            refused = self._absent.setdefault(metric, {})
+            refused.setdefault(index, why)
+            if len(refused) == len(self.handles):
+                self.unavailable[metric] = why
+
+    def failed(self, index: int, error: Any, *metrics: str) -> None:
+        """Conclude from an error of the library that a GPU is lost, or lacks metrics, or only that it said nothing now."""
+        if error.value == self.module.NVML_ERROR_GPU_IS_LOST:
+            self._lose(index, error)
+        elif error.value not in self._passing:
+            for metric in metrics:
+                self.refuse(index, metric, str(error))
 
     def close(self) -> None:
         """End the session."""
@@ -81,19 +127,12 @@ class Nvml:
         kinds = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
         return float(getattr(answer.value, kinds.get(answer.valueType, "ullVal")))
 
-    def _passing(self) -> set[int]:
-        return {getattr(self.module, name, -1) for name in _PASSING}
-
     def _lose(self, index: int, error: Exception) -> None:
-        if index not in self.lost:
+        with self._lock:
+            first = index not in self.lost
             self.lost.add(index)
+        if first:
             self._note("gpu_lost", f"GPU {index}: {error}")
-
-    def _without(self, index: int, metric: str, why: str) -> None:
-        refused = self._absent.setdefault(metric, {})
-        refused[index] = why
-        if len(refused) == len(self.handles):
-            self.unavailable[metric] = why
 
 
 def open_nvml(note: Note) -> Nvml | str:
@@ -110,14 +149,16 @@ def open_nvml(note: Note) -> Nvml | str:
         return "no NVIDIA driver on this machine" if missing else f"NVML: {error}"
     if not session.handles:
         session.close()
-        return "the NVIDIA driver lists no GPU"
+        return "no NVIDIA GPU answers" if session.lost else "the NVIDIA driver lists no GPU"
     return session
 
 
 def describe(session: Nvml) -> list[Gpu]:
     """Return what the manifest says of the GPUs."""
     lib = session.module
-    driver = _text(lib.nvmlSystemGetDriverVersion())
+    driver = ""
+    with contextlib.suppress(lib.NVMLError):
+        driver = _text(lib.nvmlSystemGetDriverVersion())
     gpus = []
     for index in session.handles:
 

@@ -14,7 +14,7 @@ from collectors.clocks import CaptureClock
 from collectors.engines import Engine, same_files
 from collectors.samplers.engine import Progress
 from collectors.sampling import Note
-from collectors.server import Server, ServerError
+from collectors.server import API_KEY_VARIABLE, Server, ServerError
 from collectors.watchdog import STOP_PATH, Watchdog
 from rca.capture.manifest import ProfilerFacts, Throughput
 
@@ -140,6 +140,8 @@ class TorchProfiler:
         if status == 404 and self.engine.name == "vllm":
             remedy = '--profiler-config \'{"profiler": "torch", "torch_profiler_dir": "DIR", ...}\''
             return f"this vLLM has no profiler: start it with {remedy} (before 0.13: VLLM_TORCH_PROFILER_DIR=DIR)"
+        if status in (401, 403):
+            return f"the server wants a key for its profiler: put it into the environment variable {API_KEY_VARIABLE}"
         return f"/start_profile answered HTTP {status}"
 
 

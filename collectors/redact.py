@@ -11,8 +11,8 @@ HIDDEN = "[redacted]"
 
 _WORDS = {"key", "apikey", "token", "secret", "password", "passwd", "passphrase", "pwd", "auth", "authorization", "cookie"}
 _WORDS |= {"credential", "credentials", "bearer", "keys", "tokens", "secrets", "passwords", "header", "headers"}
-_COUNTS = re.compile(r"(?:max|min|num|total|batched|reserved|new|per)[-_]|[-_](?:budget|limit|size|ids?)$", re.IGNORECASE)
-"""Names that speak of tokens as an amount: ``--max-total-tokens``, ``--num-reserved-decode-tokens``."""
+_AMOUNTS = {"max", "min", "num", "total", "batched", "reserved", "new", "per", "budget", "limit", "size", "id", "ids"}
+"""Words beside which tokens are an amount: ``--max-total-tokens``, ``--num-reserved-decode-tokens``, ``--stop-token-ids``."""
 
 _OPTION = re.compile(r"^(--?[A-Za-z][\w.-]*)(?:=(.*))?$", re.DOTALL)
 _ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
@@ -27,8 +27,8 @@ _KNOWN_SHAPES = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-
 
 def is_secret(name: str) -> bool:
     """Tell by its words whether an option, variable or setting may hold a secret: ``--api-key``, ``HF_TOKEN``."""
-    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-    return bool(set(re.split(r"[^a-z]+", words)) & _WORDS) and not _COUNTS.search(name)
+    words = set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
+    return bool((words & _WORDS) - ({"token", "tokens"} if words & _AMOUNTS else set()))
 
 
 def redacted(command: Sequence[str]) -> list[str]:

@@ -128,7 +128,7 @@ def test_a_profiler_that_hangs_does_not_hang_the_collector(tmp_path: Path, behav
 
 def test_a_server_that_dies_ends_the_capture_early_and_is_named(tmp_path: Path) -> None:
     with fake(tmp_path, "dies") as server:
-        ran = collect(server, tmp_path / "out", "--duration", "20")
+        ran = collect(server, tmp_path / "out", "--duration", "9")
     assert ran.returncode == 0
     kinds = {event["kind"] for event in manifest(tmp_path / "out")["events"]}
     assert {"profiler", "process_ended"} <= kinds
@@ -138,7 +138,7 @@ def test_a_server_that_dies_ends_the_capture_early_and_is_named(tmp_path: Path) 
 
 def running(server: Fake, out: Path, until_profiling: bool) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        command(server, out, "--duration", "20", "--steps", "100000"),
+        command(server, out, "--duration", "9", "--steps", "100000"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

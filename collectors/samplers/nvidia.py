@@ -6,6 +6,7 @@ Reads that take long have samplers of their own: a PCIe reading blocks for its w
 from __future__ import annotations
 
 import contextlib
+import math
 from ctypes import c_void_p, cast
 from typing import Any
 
@@ -16,6 +17,15 @@ from rca.capture.metrics import METRICS
 _KIB, _MIB = 1024, 1024**2
 _ALL_LINKS = 0xFFFFFFFF
 _NS_TO_PERCENT = 1e-7
+
+_LINKS = ("gpu_link_transmit", "gpu_link_receive")
+
+_COUNTER = "counter of "
+
+
+def _counter(metric: str) -> str:
+    """Return the name by which a counter may be refused and its metric still be had in another way."""
+    return _COUNTER + metric
 
 
 def device(index: int) -> str:
@@ -59,7 +69,7 @@ class NvidiaFast(_Base):
                 "gpu_mem_frequency": self._clock(index, "gpu_mem_frequency", lib.NVML_CLOCK_MEM),
                 "gpu_throttle_reasons": self.session.read(index, "gpu_throttle_reasons", self._reasons),
             }
-            if use := self.session.read(index, "gpu_usage", lib.nvmlDeviceGetUtilizationRates):
+            if use := self.session.read(index, ("gpu_usage", "gpu_mem_util"), lib.nvmlDeviceGetUtilizationRates):
                 values |= {"gpu_usage": use.gpu, "gpu_mem_util": use.memory}
             if (milliwatts := self.session.read(index, "gpu_power", lib.nvmlDeviceGetPowerUsage)) is not None:
                 values["gpu_power"] = milliwatts / 1000
@@ -70,8 +80,11 @@ class NvidiaFast(_Base):
         return self.session.read(index, metric, self.lib.nvmlDeviceGetClockInfo, kind)
 
     def _reasons(self, handle: Any) -> int:
-        new = getattr(self.lib, "nvmlDeviceGetCurrentClocksEventReasons", None)
-        return int((new or self.lib.nvmlDeviceGetCurrentClocksThrottleReasons)(handle))
+        """Return them by the call's new name; drivers before 535 know only the old one."""
+        try:
+            return int(self.lib.nvmlDeviceGetCurrentClocksEventReasons(handle))
+        except (AttributeError, self.lib.NVMLError_FunctionNotFound):  # of the binding, of the driver
+            return int(self.lib.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
 
 class NvidiaSlow(_Base):
@@ -105,19 +118,24 @@ class NvidiaSlow(_Base):
         return [sample(now_ns, metric, value, device(index)) for metric, value in values.items() if value is not None]
 
     def _counted(self, now_ns: int, index: int) -> list[Sample]:
-        lib = self.lib
+        lib, session = self.lib, self.session
         fields = {
             "gpu_throttle_power": (lib.NVML_FI_DEV_PERF_POLICY_POWER, 0),
             "gpu_throttle_thermal": (lib.NVML_FI_DEV_PERF_POLICY_THERMAL, 0),
-            "gpu_link_transmit": (lib.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, _ALL_LINKS),
-            "gpu_link_receive": (lib.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, _ALL_LINKS),
+            _counter("gpu_link_transmit"): (lib.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, _ALL_LINKS),
+            _counter("gpu_link_receive"): (lib.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, _ALL_LINKS),
         }
         scale = dict.fromkeys(("gpu_throttle_power", "gpu_throttle_thermal"), _NS_TO_PERCENT)
-        scale |= dict.fromkeys(("gpu_link_transmit", "gpu_link_receive"), float(_KIB))
-        totals = {metric: (total, scale[metric]) for metric, total in self.session.fields(index, fields).items()}
-        replays = self.session.read(index, "gpu_pcie_replays", lib.nvmlDeviceGetPcieReplayCounter)
+        scale |= dict.fromkeys(_LINKS, float(_KIB))
+        found = {name.removeprefix(_COUNTER): total for name, total in session.fields(index, fields).items()}
+        totals = {metric: (total, scale[metric]) for metric, total in found.items()}
+        for metric in _LINKS:
+            why = session.why(index, _counter(metric))
+            if why is not None and index not in session.gpm:
+                session.refuse(index, metric, why)
+        replays = session.read(index, "gpu_pcie_replays", lib.nvmlDeviceGetPcieReplayCounter)
         uncorrected = (lib.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, lib.NVML_VOLATILE_ECC)
-        errors = self.session.read(index, "gpu_ecc_errors", lib.nvmlDeviceGetTotalEccErrors, *uncorrected)
+        errors = session.read(index, "gpu_ecc_errors", lib.nvmlDeviceGetTotalEccErrors, *uncorrected)
         totals |= {"gpu_pcie_replays": (replays, 1.0)} if replays is not None else {}
         totals |= {"gpu_ecc_errors": (errors, 1.0)} if errors is not None else {}
         return rated(self.rate, now_ns, totals, device(index))
@@ -134,7 +152,8 @@ class NvidiaSlow(_Base):
         seen = self._seen_us.get(index, 0)
         used = self.session.read(index, "process_gpu_usage", lib.nvmlDeviceGetProcessUtilization, seen)
         latest: dict[int, Any] = {}
-        for one in sorted(used or (), key=lambda item: item.timeStamp):
+        possible = [one for one in used or () if one.smUtil <= 100]  # entries may be garbage (Syllo/nvtop#110)
+        for one in sorted(possible, key=lambda item: item.timeStamp):
             self._seen_us[index] = max(self._seen_us.get(index, 0), one.timeStamp)
             latest[one.pid] = one
         return samples + [
@@ -145,7 +164,7 @@ class NvidiaSlow(_Base):
 
 
 class NvidiaPcie(_Base):
-    """Bytes over PCIe: from counters where the GPU has them, else from readings that block for their window."""
+    """Bytes over PCIe: from counters where the GPU has wide ones, else from readings that block for their window."""
 
     name = "nvidia_pcie"
 
@@ -153,7 +172,7 @@ class NvidiaPcie(_Base):
         super().__init__(min(hz, 10.0), session)
         ids = {"gpu_pcie_transmit": "TX", "gpu_pcie_receive": "RX"}
         self._fields = {
-            f"counter {metric}": (field, 0)
+            _counter(metric): (field, 0)
             for metric, way in ids.items()
             if (field := getattr(self.lib, f"NVML_FI_DEV_PCIE_COUNT_{way}_BYTES", None)) is not None
         }
@@ -162,9 +181,9 @@ class NvidiaPcie(_Base):
         """Return bytes per second, GPU by GPU."""
         samples = []
         for index in self.session.handles:
-            totals = self.session.fields(index, self._fields)
+            totals = self.session.fields(index, self._fields, wide=True)
             if totals:
-                counts = {name.removeprefix("counter "): (total, 1.0) for name, total in totals.items()}
+                counts = {name.removeprefix(_COUNTER): (total, 1.0) for name, total in totals.items()}
                 samples += rated(self.rate, now_ns, counts, device(index))
             else:
                 samples += self._blocking(now_ns, index)
@@ -185,6 +204,10 @@ class NvidiaPcie(_Base):
 
 _GPM = {2: ("gpu_sm_util", 0.01), 3: ("gpu_sm_occupancy", 0.01), 5: ("gpu_tensor_util", 0.01), 10: ("gpu_dram_util", 0.01)}
 _GPM_LINKS = {60: ("gpu_link_receive", float(_MIB)), 61: ("gpu_link_transmit", float(_MIB))}
+_GPM_CALLS = ("GPM", *(metric for metric, _ in _GPM.values()))
+"""What is lacking when a call of GPM is refused."""
+
+_GPM_APART_NS = 100_000_000
 
 
 class NvidiaGpm(_Base):
@@ -194,52 +217,66 @@ class NvidiaGpm(_Base):
 
     def __init__(self, hz: float, session: Nvml) -> None:
         super().__init__(min(hz, 5.0), session)
-        self._samples: dict[int, list[Any]] = {}
+        self._buffers: list[Any] = []
+        self._pairs: dict[int, tuple[Any, Any]] = {}
+        self._taken_ns: dict[int, int] = {}
         for index in session.handles:
-            support = session.read(index, "gpu_sm_util", session.module.nvmlGpmQueryDeviceSupport)
-            if support and support.isSupportedDevice:
-                self._samples[index] = [self.lib.nvmlGpmSampleAlloc() for _ in range(2)]
-        self._primed: set[int] = set()
-        if not self._samples:
-            why = "GPM needs a GPU of the Hopper generation or newer"
-            session.unavailable |= {metric: why for metric, _ in _GPM.values()}
+            support = session.read(index, _GPM_CALLS, self.lib.nvmlGpmQueryDeviceSupport)
+            if support is not None and not support.isSupportedDevice:
+                for metric in _GPM_CALLS:
+                    session.refuse(index, metric, "GPM needs a GPU of the Hopper generation or newer")
+            if (pair := session.read(index, _GPM_CALLS, self._pair)) is not None:
+                self._pairs[index] = pair
+                session.gpm.add(index)
+
+    def _pair(self, _handle: Any) -> tuple[Any, Any]:
+        for _ in range(2):
+            self._buffers.append(self.lib.nvmlGpmSampleAlloc())
+        return self._buffers[-2], self._buffers[-1]
 
     def sample(self, now_ns: int) -> list[Sample]:
-        """Return means since the call before, GPU by GPU."""
+        """Return means since the call before, GPU by GPU; nothing if that was a moment ago."""
         found = []
-        for index, (before, after) in self._samples.items():
-            taken = self.session.read(index, "GPM", self.lib.nvmlGpmSampleGet, after)
-            if taken is None and not self.session.has(index, "GPM"):
+        for index, (before, after) in self._pairs.items():
+            last_ns = self._taken_ns.get(index)
+            if last_ns is not None and now_ns - last_ns < _GPM_APART_NS:
                 continue
-            if index in self._primed:
-                found += self._between(now_ns, index, before, after)
-            self._primed.add(index)
-            self._samples[index] = [after, before]
+            if self.session.read(index, _GPM_CALLS, self.lib.nvmlGpmSampleGet, after) is not None:
+                if last_ns is not None:
+                    found += self._between(now_ns, index, before, after)
+                self._taken_ns[index] = now_ns
+                self._pairs[index] = after, before
+            if not self.session.has(index, "GPM"):
+                self.session.gpm.discard(index)
         return found
 
     def _between(self, now_ns: int, index: int, before: Any, after: Any) -> list[Sample]:
-        wanted = _GPM if self.session.has(index, "gpu_link_transmit") else _GPM | _GPM_LINKS
+        links = {} if self.session.has(index, _counter("gpu_link_transmit")) else _GPM_LINKS
+        wanted = {number: ours for number, ours in (_GPM | links).items() if self.session.has(index, ours[0])}
+        if not wanted:
+            return []
         query = self.lib.c_nvmlGpmMetricsGet_t()
         query.version = self.lib.NVML_GPM_METRICS_GET_VERSION
         query.numMetrics = len(wanted)
         query.sample1, query.sample2 = before, after
         for position, metric_id in enumerate(wanted):
             query.metrics[position].metricId = metric_id
-        if self.session.read(index, "GPM", lambda _: self.lib.nvmlGpmMetricsGet(query)) is None:  # it takes no handle
+        if self.session.read(index, _GPM_CALLS, lambda _handle: self.lib.nvmlGpmMetricsGet(query)) is None:
             return []
         found = []
         for position, (metric, scale) in enumerate(wanted.values()):
             answer = query.metrics[position]
-            if answer.nvmlReturn == self.lib.NVML_SUCCESS:
+            if answer.nvmlReturn != self.lib.NVML_SUCCESS:
+                self.session.failed(index, self.lib.NVMLError(answer.nvmlReturn), metric)
+            elif math.isfinite(answer.value):
                 found.append(sample(now_ns, metric, answer.value * scale, device(index)))
         return found
 
     def close(self) -> None:
         """Free the readings."""
-        for pair in self._samples.values():
-            for one in pair:
-                with contextlib.suppress(self.lib.NVMLError):
-                    self.lib.nvmlGpmSampleFree(one)
+        for one in self._buffers:
+            with contextlib.suppress(self.lib.NVMLError):
+                self.lib.nvmlGpmSampleFree(one)
 
 
 class NvidiaXid(_Base):
@@ -247,12 +284,18 @@ class NvidiaXid(_Base):
 
     name = "nvidia_xid"
     _WAIT_MS = 400
+    _MOST_EVENTS = 100
 
     def __init__(self, hz: float, session: Nvml, note: Note) -> None:
         super().__init__(min(hz, 1.0), session)
         self._note = note
         self._counts = dict.fromkeys(session.handles, 0)
-        self._events = self.lib.nvmlEventSetCreate()
+        self._events: Any = None
+        try:
+            self._events = self.lib.nvmlEventSetCreate()
+        except self.lib.NVMLError as error:
+            for index in session.handles:
+                session.refuse(index, "gpu_xid_errors", str(error))
         for index in session.handles:
             session.read(index, "gpu_xid_errors", self._register)
 
@@ -260,23 +303,29 @@ class NvidiaXid(_Base):
         self.lib.nvmlDeviceRegisterEvents(handle, self.lib.nvmlEventTypeXidCriticalError, self._events)
 
     def sample(self, now_ns: int) -> list[Sample]:
-        """Wait a moment for events; return errors per second since the call before."""
-        with contextlib.suppress(self.lib.NVMLError):  # a timeout: nothing happened
-            event = self.lib.nvmlEventSetWait_v2(self._events, self._WAIT_MS)
-            index = next((i for i, h in self.session.handles.items() if _same(h, event.device)), None)
-            if index is not None:
-                self._counts[index] += 1
-                self._note("gpu_error", f"GPU {index}: XID {event.eventData} reported by the driver")
+        """Wait a moment for events, and take all that came; return errors per second since the call before."""
+        if self._events is None:
+            return []
+        with contextlib.suppress(self.lib.NVMLError):  # a timeout: nothing more happened
+            for wait_ms in (self._WAIT_MS, *[0] * (self._MOST_EVENTS - 1)):
+                self._take(self.lib.nvmlEventSetWait_v2(self._events, wait_ms))
         samples = []
         for index, count in self._counts.items():
             if self.session.has(index, "gpu_xid_errors"):
                 samples += rated(self.rate, now_ns, {"gpu_xid_errors": (count, 1.0)}, device(index))
         return samples
 
+    def _take(self, event: Any) -> None:
+        index = next((i for i, h in self.session.handles.items() if _same(h, event.device)), None)
+        if index is not None:
+            self._counts[index] += 1
+            self._note("gpu_error", f"GPU {index}: XID {event.eventData} reported by the driver")
+
     def close(self) -> None:
         """Give the event set back."""
-        with contextlib.suppress(self.lib.NVMLError):
-            self.lib.nvmlEventSetFree(self._events)
+        if self._events is not None:
+            with contextlib.suppress(self.lib.NVMLError):
+                self.lib.nvmlEventSetFree(self._events)
 
 
 def _same(handle: Any, other: Any) -> bool:
