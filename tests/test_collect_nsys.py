@@ -23,7 +23,8 @@ if words[0] == "profile":
     sys.exit(code)
 if words[0] == "stop":
     started = [json.loads(line) for line in open(os.environ["NSYS_LOG"]) if '"start"' in line]
-    open([w for w in started[-1] if w.startswith("--output=")][0].removeprefix("--output=") + ".nsys-rep", "wb").write(b"\\0report")
+    [output] = [w.removeprefix("--output=") for w in started[-1] if w.startswith("--output=")]
+    open(output + ".nsys-rep", "wb").write(b"\\0report")
 if words[0] == "export":
     if os.environ.get("NSYS_EXPORT_FAILS"):
         sys.exit("FATAL: the report is damaged")
