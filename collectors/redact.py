@@ -12,7 +12,7 @@ HIDDEN = "[redacted]"
 _WORDS = {"key", "apikey", "token", "secret", "password", "passwd", "passphrase", "pwd", "auth", "authorization", "cookie"}
 _WORDS |= {"credential", "credentials", "bearer", "keys", "tokens", "secrets", "passwords", "header", "headers"}
 _AMOUNTS = {"max", "min", "num", "total", "batched", "reserved", "new", "per", "budget", "limit", "size", "id", "ids"}
-"""Words beside which tokens are an amount: ``--max-total-tokens``, ``--num-reserved-decode-tokens``, ``--stop-token-ids``."""
+"""Words beside which tokens are an amount: ``--max-total-tokens``, ``--stop-token-ids``."""
 
 _OPTION = re.compile(r"^(--?[A-Za-z][\w.-]*)(?:=(.*))?$", re.DOTALL)
 _ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)

@@ -462,29 +462,30 @@ EXPORT nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, Pr
     return SUCCESS;
 }
 
-/* Each reading finds one new moment of process 4711, an older one, one of a process that is idle, and two entries that no
- * driver should write, but some do. */
+/* Each reading finds one new moment of process 4711, an older one, one of a process that is idle, and what no driver should
+ * write, but some do: two impossible values, and one moment of process 4713 that was seen before. */
 EXPORT nvmlDeviceGetProcessUtilization(void *device, ProcessUse *use, unsigned *count, uint64_t seen_us) {
     OF_GPU(device);
     if (index == 1)
         return NOT_FOUND;
     if (!use) {
-        *count = 5;
+        *count = 6;
         return INSUFFICIENT_SIZE;
     }
-    if (*count < 5)
+    if (*count < 6)
         return INSUFFICIENT_SIZE;
-    uint64_t now_us = UINT64_C(1700000000000000) + counted_up(&gpu->utilization, 1000000);
+    uint64_t began_us = UINT64_C(1700000000000000), now_us = began_us + counted_up(&gpu->utilization, 1000000);
     ProcessUse all[] = {
         {4711, now_us, 80, 40, 0, 0},
         {4711, now_us - 400000, 55, 30, 0, 0},
         {4712, now_us - 200000, 0, 0, 0, 0},
         {4711, UINT64_C(9000000000000000000), 4294967280U, 1, 0, 0},
         {77, now_us, 1 << 30, 1, 0, 0},
+        {4713, began_us, 12, 3, 0, 0},
     };
     *count = 0;
-    for (unsigned i = 0; i < 5; i++)
-        if (all[i].at_us > seen_us)
+    for (unsigned i = 0; i < 6; i++)
+        if (all[i].at_us > seen_us || all[i].pid == 4713)
             use[(*count)++] = all[i];
     return SUCCESS;
 }

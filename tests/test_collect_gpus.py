@@ -213,7 +213,7 @@ def test_processes_of_others_are_included(usual: dict[str, Any]) -> None:
     processes = {key: value for key, value in values.items() if key.startswith("process_")}
     assert processes == {
         "process_gpu_mem_usage 4711": 70_000_000_000,  # the memory of 4712 is not told
-        "process_gpu_usage 4711": 80,  # of several moments the latest; impossible values are left out
+        "process_gpu_usage 4711": 80,  # of several moments the latest; impossible and old values are left out
         "process_gpu_usage 4712": 0,
     }
 
@@ -373,11 +373,12 @@ def test_a_lost_gpu_is_noted_once_and_the_other_goes_on(library: Path) -> None:
     assert found["unavailable"] == {}
 
 
-def test_a_gpu_that_is_lost_in_a_field_value_is_lost_altogether(library: Path) -> None:
-    found = played(library, SLOW, FAST, at=(0, 1), faults=f"field82.0={GPU_IS_LOST}@2-")
+def test_a_gpu_that_is_lost_in_field_values_is_lost_altogether(library: Path) -> None:
+    found = played(library, SLOW, FAST, faults=f"field74.0={GPU_IS_LOST}@2- field75.0={GPU_IS_LOST}@2-")
     assert found["notes"] == [["gpu_lost", "GPU 0: GPU is lost"]]
-    assert set(found["moments"][1]) >= {"GPU 1"}
-    assert "gpu_usage" not in found["moments"][1].get("GPU 0", {})
+    assert {"gpu_usage", "gpu_temp"} <= found["moments"][0]["GPU 0"].keys()
+    assert {"gpu_usage", "gpu_temp"} <= found["moments"][1]["GPU 1"].keys()
+    assert "gpu_usage" not in found["moments"][1]["GPU 0"]
 
 
 def test_a_gpu_that_is_lost_before_is_left_out(library: Path) -> None:

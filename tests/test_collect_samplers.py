@@ -186,9 +186,12 @@ class TestThreads:
         assert usage["main thread"] + usage["threads pool"] < 20
         assert 3 <= len(values(samples, "thread_cpu_usage", "threads pool")) <= 7, "both together, five times a second"
 
-    def test_many_threads_still_add_up(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("most", [4, 512])
+    def test_threads_that_are_read_seldom_still_add_up(
+        self, start: Start, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
         """Ten threads rest until the settled ones are left out, then one after the other runs a while."""
-        monkeypatch.setattr(processes, "MAX_EACH_TICK", 4)
+        monkeypatch.setattr(processes, "MAX_THREADS", most)
         monkeypatch.setattr(processes, "_SETTLED_NS", SECOND // 5)
         process = start(
             "import sys, threading, time\n"

@@ -20,10 +20,13 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _LOOK_NS = 1_000_000_000
 """Looking for new threads costs more than reading those that are known."""
 
-MAX_EACH_TICK = 256
-"""Threads that are read at every tick. Where there are more, those that have not run for `_SETTLED_NS` are read once in that
-time, and what one of them ran meanwhile counts for the moment in which it was found."""
 _SETTLED_NS = 1_000_000_000
+_RESTS_NS = 240_000_000
+"""A thread that has not run for so long is read only so often, until it runs again: most threads of a server wait for ever.
+What one ran meanwhile counts for the moment in which that was found, so that sums are right."""
+
+MAX_THREADS = 512
+"""Where more are watched, those that do not run are read only once in `_SETTLED_NS`."""
 
 _ROLES_NS = 190_000_000
 """Between two samples of the roles of threads: there are many of them, and five a second are enough."""
@@ -91,12 +94,12 @@ class _Process:
             self.threads[tid] = thread
             self.roles.setdefault(role, [0, 0])
 
-    def read(self, now_ns: int, skip_settled: bool) -> tuple[int, int]:
+    def read(self, now_ns: int, rests_ns: int) -> tuple[int, int]:
         """Return the ns on a core and waiting of all threads since the last call, and add them to their roles'."""
         total_on = total_waiting = 0
-        settled_ns = now_ns - _SETTLED_NS
+        settled_ns, rested_ns = now_ns - _SETTLED_NS, now_ns - rests_ns
         for tid, thread in list(self.threads.items()):
-            if skip_settled and thread.moved_ns < settled_ns < thread.read_ns:
+            if thread.moved_ns < settled_ns and thread.read_ns > rested_ns:
                 continue
             thread.read_ns = now_ns
             try:
@@ -146,9 +149,10 @@ class Threads:
             self._look_ns = now_ns + _LOOK_NS
             self._look(now_ns)
         samples = []
-        skip_settled = sum(len(process.threads) for process in self._processes.values()) > MAX_EACH_TICK
+        watched = sum(len(process.threads) for process in self._processes.values())
+        rests_ns = _RESTS_NS if watched <= MAX_THREADS else _SETTLED_NS
         for process in self._processes.values():
-            gained = process.read(now_ns, skip_settled)
+            gained = process.read(now_ns, rests_ns)
             if process.at_ns:
                 samples += _of_process(now_ns, process, *gained)
             process.at_ns = now_ns

@@ -36,9 +36,15 @@ def raise_file_limit() -> None:
 def text_of(path: Path | str, default: str = "") -> str:
     """Return a small file's text without white space at its ends; ``default`` where it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of the cost of a text file object
     except OSError:
         return default
+    try:
+        return os.read(file, _BYTES).decode(errors="replace").strip()
+    except OSError:
+        return default
+    finally:
+        os.close(file)
 
 
 def number_of(path: Path | str) -> float | None:
