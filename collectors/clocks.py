@@ -38,4 +38,5 @@ class CaptureClock:
 
     def step_ns(self) -> int:
         """Return by how much the wall clock was set since the capture began; slewing moves both clocks alike."""
-        return read_clocks().realtime_ns - self.now_ns()
+        now = read_clocks()
+        return now.realtime_ns - (now.monotonic_ns or 0) - self._offset_ns

@@ -19,7 +19,7 @@ from collectors.folder import CaptureFolder
 from collectors.machine import Gpus, host_facts, host_samplers, open_gpus
 from collectors.pack import pack
 from collectors.process_tree import ProcessTree
-from collectors.profiling import TorchProfiler, measure_cost
+from collectors.profiling import TorchProfiler, measure_cost, throughput
 from collectors.recorder import Recorder
 from collectors.redact import redacted
 from collectors.samplers.engine import EngineMetrics
@@ -38,6 +38,7 @@ STEPS = 64
 EXPORT_SECONDS = 180.0
 
 _TICK_SECONDS = 0.2
+_BUSY_TICK_SECONDS = 0.05
 _MAX_SETTLE_SECONDS = 10.0
 _SAMPLES_PER_STEP = 4
 _MAX_BOOST_HZ = 400.0
@@ -148,7 +149,7 @@ class _Collection:
             gpus = open_gpus(self.note)
             stack.callback(gpus.close)
             self._describe(target, gpus)
-            self._save()
+            self._save(must=True)
             if command:
                 target.roots.append(command.start(self.folder.traces))
                 stack.callback(command.end)
@@ -226,10 +227,13 @@ class _Collection:
             self._stop_and_fetch(profiler)
 
     def _done(self, profiler: TorchProfiler, first: int | None) -> bool:
+        if first is None:
+            return bool(profiler.new_files())
+        elapsed = (self.clock.now_ns() - (profiler.facts.started_ns or 0)) / 1e9
+        if elapsed * self._steps_per_s() >= self.options.steps:
+            self._look()
         now = self._steps()
-        if first is not None and now is not None:
-            return now - first >= self.options.steps
-        return bool(profiler.new_files())
+        return now is not None and now - first >= self.options.steps
 
     def _stop_and_fetch(self, profiler: TorchProfiler) -> None:
         """Stop the profiler and wait for its traces, in a thread: a server that hangs must not make us deaf."""
@@ -277,7 +281,7 @@ class _Collection:
                 return
             left = self._ends - time.monotonic() if self._ends else None
             self._tick(doing, left)
-            self.stop.wait(_TICK_SECONDS)
+            self.stop.wait(_TICK_SECONDS if doing == "sampling" else _BUSY_TICK_SECONDS)
 
     def _nothing_left(self) -> bool:
         return bool(self.tree.known) and not self.tree.pids()
@@ -315,11 +319,15 @@ class _Collection:
             self.recorder.threads[name].boost(hz)
 
     def _boost_hz(self) -> float:
+        per_second = self._steps_per_s()
+        wanted = _SAMPLES_PER_STEP * per_second if per_second else _UNKNOWN_BOOST_HZ
+        return min(max(wanted, self.options.hz), _MAX_BOOST_HZ)
+
+    def _steps_per_s(self) -> float:
+        """Return what the engine did since the capture began; 0 where it did nothing or does not tell."""
         history = self.metrics.history if self.metrics else []
-        if len(history) < 2 or history[-1].steps is None or history[0].steps is None:
-            return _UNKNOWN_BOOST_HZ
-        per_second = (history[-1].steps - history[0].steps) * 1e9 / (history[-1].ts_ns - history[0].ts_ns)
-        return min(max(_SAMPLES_PER_STEP * per_second, self.options.hz), _MAX_BOOST_HZ)
+        rates = throughput(history, history[0].ts_ns, history[-1].ts_ns) if history else None
+        return (rates.steps_per_s or 0.0) if rates else 0.0
 
     # ---- the manifest
 
@@ -344,16 +352,19 @@ class _Collection:
             facts.gpus = in_use.get(pid, [])
         manifest.clocks = [self.clock.started, read_clocks()]
 
-    def _save(self) -> None:
+    def _save(self, must: bool = False, last: bool = False) -> None:
+        """Write the manifest. In the middle a full disk may refuse it: it is written again later."""
         self._changed.clear()
         if hasattr(self, "tree"):
             self.manifest.processes = [self.tree.known[pid] for pid in sorted(self.tree.known)]
         if hasattr(self, "recorder"):
             self.manifest.unavailable |= self.recorder.unavailable
         try:
-            self.folder.write_manifest(self.manifest)
+            self.folder.write_manifest(self.manifest, last)
         except OSError as error:
-            raise OutputError(self.folder.path, f"cannot be written: {error.strerror or error}") from None
+            if must:
+                raise OutputError(self.folder.path, f"cannot be written: {error.strerror or error}") from None
+            self._changed.set()
 
     def _finish(self) -> Collected:
         manifest = self.manifest
@@ -365,7 +376,7 @@ class _Collection:
             self.note("disk_full", problem)
         manifest.status = "interrupted" if self.stop.is_set() else "complete"
         self.folder.log(f"{self.clock.now_ns()} {manifest.tool}: {manifest.status}")
-        self._save()
+        self._save(must=True, last=True)
         self.folder.finish()
         return Collected(self.folder.path, manifest)
 

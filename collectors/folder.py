@@ -40,20 +40,28 @@ class CaptureFolder:
         except OSError as error:
             raise OutputError(path, f"cannot be made: {error.strerror or error}") from None
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Replace the manifest, all of it or nothing. Raises OSError, on a disk that was full before we began."""
+    def write_manifest(self, manifest: Manifest, last: bool = True) -> None:
+        """Replace the manifest, all of it or nothing.
+
+        Room was set aside for the last time, when no samples wait that could take it.
+
+        Raises:
+            OSError: the disk is full.
+        """
         content = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
         unfinished = self.path / f".{manifests.NAME}.part"
         try:
             write_private(unfinished, content)
-        except OSError:  # the disk is full: what was set aside for this is given back
+        except OSError:
+            if not last:
+                raise
             (self.path / _RESERVE).unlink(missing_ok=True)
             write_private(unfinished, content)
         os.replace(unfinished, self.path / manifests.NAME)
 
     def log(self, line: str) -> None:
         """Append a line to the collector's log; a full disk loses it."""
-        with contextlib.suppress(OSError), open(self.logs / _LOG, "a", encoding="utf-8") as log:
+        with contextlib.suppress(OSError), open(self.logs / _LOG, "a", encoding="utf-8", errors="replace") as log:
             log.write(line + "\n")
 
     def finish(self) -> None:

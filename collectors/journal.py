@@ -64,7 +64,8 @@ class Journal:
         """Write what waits, and close the file; what still cannot be written is lost, and counted."""
         self.flush()
         with self._lock:
-            self.lost += sum(part.count(b"\n") for part in self._waiting)
+            lines = sum(part.count(b"\n") for part in self._waiting)
+            self.lost += lines - (self._file is None and lines > 0)  # the first line has the names of the columns
             self._waiting.clear()
             if self._file is not None:
                 os.close(self._file)

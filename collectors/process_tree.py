@@ -124,11 +124,16 @@ def describe(pid: int) -> ProcessFacts | None:
         pid=pid,
         parent=parent,
         inner_pid=inner_pid(pid),
-        name=name,
-        command=redacted([word for word in command if word]),  # a process that renamed itself leaves empty ones behind
+        name=_text(name),
+        command=redacted([_text(word) for word in command if word]),  # a process that renamed itself leaves empty ones
         started_ns=int(created * 1e9),
         allowed_cores=allowed,
     )
+
+
+def _text(word: str) -> str:
+    """Return what psutil read with what is no UTF-8 replaced."""
+    return word.encode(errors="replace").decode()
 
 
 def inner_pid(pid: int) -> int | None:

@@ -9,26 +9,36 @@ from urllib.parse import urlsplit, urlunsplit
 
 HIDDEN = "[redacted]"
 
-_WORDS = {"key", "apikey", "token", "secret", "password", "passwd", "passphrase", "pwd", "auth", "authorization", "cookie"}
-_WORDS |= {"credential", "credentials", "bearer", "keys", "tokens", "secrets", "passwords", "header", "headers"}
-_AMOUNTS = {"max", "min", "num", "total", "batched", "reserved", "new", "per", "budget", "limit", "size", "id", "ids"}
-"""Words beside which tokens are an amount: ``--max-total-tokens``, ``--stop-token-ids``."""
+_WORDS = {"key", "keys", "apikey", "token", "tokens", "secret", "secrets", "password", "passwords", "passwd", "passphrase"}
+_WORDS |= {"pwd", "auth", "authorization", "bearer", "cookie", "credential", "credentials", "header", "headers"}
+_WORDS |= {"sig", "signature"}
+_AMOUNTS = {"max", "min", "num", "total", "batched", "reserved", "new", "per", "budget", "limit", "size", "count", "length"}
+_AMOUNTS |= {"ratio", "threshold", "details"}
+"""Words beside which tokens are an amount: ``--max-total-tokens``."""
 
 _OPTION = re.compile(r"^(--?[A-Za-z][\w.-]*)(?:=(.*))?$", re.DOTALL)
 _ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
-_IN_JSON = re.compile(r"""(["'])([\w.-]+)\1(\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,}\]]+)""")
-_OPTION_IN_TEXT = re.compile(r"(--[A-Za-z][\w.-]*)(=|\s+)((?!--)\S+(?:\s+(?!-)\S+)*)")
+_KEY = re.compile(r"""([\w.-]+)([\\"']*\s*[:=]\s*)""")
+_VALUE = re.compile(
+    r"""(?P<quote>\\["'])(?:(?!(?P=quote)).)*(?:(?P=quote)|$)
+    | (?P<double>")(?:[^"\\]|\\.)*"?
+    | (?P<single>')(?:[^'\\]|\\.)*'?
+    | \[[^\]]*\]? | \{[^{}]*\}? | [^\s,;&}\])"'\\]+""",
+    re.DOTALL | re.VERBOSE,
+)
+"""What may follow a key in JSON, also escaped, in shell words, headers and queries: a string, a list, a mapping, a word."""
+_OPTION_IN_TEXT = re.compile(r"(--[A-Za-z][\w.-]*)(\s+)((?!--)\S+(?:\s+(?!-)\S+)*)")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+")
 _HEADER = re.compile(r"(?im)^(\s*[\w-]*(?:authorization|api-key|token|cookie)[\w-]*\s*:).*$")
-_URL_SECRET = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGNORECASE)
-_QUERY_SECRET = re.compile(r"(?i)([?&][\w.-]*(?:key|token|secret|password|signature|sig)=)[^&\s\"']+")
+_URL_SECRET = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s]+@", re.IGNORECASE)
 _KNOWN_SHAPES = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-|nvapi-|AKIA)[\w-]{8,}")
 
 
 def is_secret(name: str) -> bool:
     """Tell by its words whether an option, variable or setting may hold a secret: ``--api-key``, ``HF_TOKEN``."""
-    words = set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
-    return bool((words & _WORDS) - ({"token", "tokens"} if words & _AMOUNTS else set()))
+    words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
+    amount = _AMOUNTS.intersection(words) or re.search(r"tokens?_ids?$", "_".join(words))
+    return bool(_WORDS.intersection(words) - ({"token", "tokens"} if amount else set()))
 
 
 def redacted(command: Sequence[str]) -> list[str]:
@@ -51,12 +61,21 @@ def redacted(command: Sequence[str]) -> list[str]:
 def redacted_text(text: str) -> str:
     """Return a text without secrets that can be told by their shape or by the key before them."""
     text = _URL_SECRET.sub(rf"\1{HIDDEN}@", text)
-    text = _QUERY_SECRET.sub(rf"\1{HIDDEN}", text)
     text = _HEADER.sub(rf"\1 {HIDDEN}", text)
     text = _OPTION_IN_TEXT.sub(lambda m: f"{m[1]}{m[2]}{HIDDEN}" if is_secret(m[1]) else m[0], text)
     text = _BEARER.sub(rf"\1 {HIDDEN}", text)
-    text = _KNOWN_SHAPES.sub(HIDDEN, text)
-    return _IN_JSON.sub(lambda m: f'{m[1]}{m[2]}{m[1]}{m[3]}"{HIDDEN}"' if is_secret(m[2]) else m[0], text)
+    return _without_values(_KNOWN_SHAPES.sub(HIDDEN, text))
+
+
+def _without_values(text: str) -> str:
+    """Hide what follows the keys of secrets; keys within what follows other keys count too."""
+    parts, at = [], 0
+    for key in _KEY.finditer(text):
+        if key.start() >= at and is_secret(key[1]) and (value := _VALUE.match(text, key.end())):
+            quote = value["quote"] or value["double"] or value["single"] or ('"' if '"' in key[2] else "")
+            parts.append(f"{text[at : key.end()]}{quote}{HIDDEN}{quote}")
+            at = value.end()
+    return "".join(parts) + text[at:]
 
 
 def redacted_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,6 +90,8 @@ def redacted_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             shown[name] = redacted_text(value)
         elif isinstance(value, (int, float, bool)) or value is None:
             shown[name] = value
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            shown[name] = redacted(value)
         elif isinstance(value, list) and all(isinstance(item, (str, int, float, bool)) for item in value):
             shown[name] = [redacted_text(item) if isinstance(item, str) else item for item in value]
     return shown

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -115,14 +115,21 @@ class EngineMetrics:
 def totals_of(page: str) -> dict[str, float]:
     """Return the wanted series of a page, label sets put together."""
     found: dict[str, float] = {}
-    wanted = "\n".join(match[0] for match in _LINES.finditer(page)) + "\n"
-    for family in text_string_to_metric_families(wanted):
-        for one in family.samples:
-            if _SHARES.search(one.name):
-                found[one.name] = max(found.get(one.name, 0.0), one.value)
-            else:
-                found[one.name] = found.get(one.name, 0.0) + one.value
+    lines = [match[0] for match in _LINES.finditer(page)]
+    for one in _parsed(lines):
+        if _SHARES.search(one.name):
+            found[one.name] = max(found.get(one.name, 0.0), one.value)
+        else:
+            found[one.name] = found.get(one.name, 0.0) + one.value
     return found
+
+
+def _parsed(lines: list[str]) -> list[Any]:
+    """Return the samples of the lines; one that is none is left out."""
+    try:
+        return [one for family in text_string_to_metric_families("\n".join(lines) + "\n") for one in family.samples]
+    except ValueError:
+        return [one for line in lines for one in _parsed([line])] if len(lines) > 1 else []
 
 
 def _first_of(totals: dict[str, float], names: tuple[str, ...]) -> float | None:

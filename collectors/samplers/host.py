@@ -38,16 +38,16 @@ class Cpu:
         times = [int(ticks) for ticks in content[: content.index(b"\n")].split()[1:9]]
         now = {name: int(content[at:].split(None, 2)[1]) for name in _STAT if (at := content.find(b"\n" + name + b" ") + 1)}
         samples = []
-        if self._before and (total := sum(times) - sum(self._before)) > 0:
-            spent = [after - before for after, before in zip(times, self._before, strict=True)]
+        # iowait may fall: it is the one column that does not only grow
+        spent = [max(after - before, 0) for after, before in zip(times, self._before or times, strict=True)]
+        if (total := sum(spent)) > 0:
             shares = {
                 "host_cpu_usage": total - spent[_IDLE] - spent[_IOWAIT] - spent[_STEAL],
                 "host_cpu_system": sum(spent[at] for at in _KERNEL),
                 "host_cpu_iowait": spent[_IOWAIT],
                 "host_cpu_steal": spent[_STEAL],
             }
-            # iowait may fall: it is the one column that does not only grow
-            samples = [sample(now_ns, metric, max(100 * ticks / total, 0.0)) for metric, ticks in shares.items()]
+            samples = [sample(now_ns, metric, 100 * ticks / total) for metric, ticks in shares.items()]
         self._before = times
         if switches := now.get(b"ctxt"):
             samples += rated(self._rate, now_ns, {"host_ctx_switches": (switches, 1)})

@@ -17,8 +17,14 @@ class KeptOpen:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self, size: int = _BYTES) -> bytes:
-        """Return its content now. Raises OSError where what it told of is gone."""
-        return os.pread(self._file, size, 0)
+        """Return its content now, as far as ``size``. Raises OSError where what it told of is gone.
+
+        The kernel may give no more than a page at a time.
+        """
+        content = os.pread(self._file, size, 0)
+        while len(content) < size and (more := os.pread(self._file, size - len(content), len(content))):
+            content += more
+        return content
 
     def close(self) -> None:
         """Close it; again does no harm."""
@@ -40,7 +46,10 @@ def text_of(path: Path | str, default: str = "") -> str:
     except OSError:
         return default
     try:
-        return os.read(file, _BYTES).decode(errors="replace").strip()
+        content = b""
+        while part := os.read(file, _BYTES):
+            content += part
+        return content.decode(errors="replace").strip()
     except OSError:
         return default
     finally:

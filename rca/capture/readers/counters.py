@@ -21,6 +21,9 @@ from rca.capture.tables import HOST
 NAME = "counters"
 group = alone
 
+JOURNAL = "timestamp,metric,device,value,unit,pid"
+"""First line of the files that the collector appends to while it samples."""
+
 _OWN = ("timestamp", "metric", "device", "value")
 _REFERENCE = ("counter_name", "timestamp", "value")
 _TELLING = ("gpu", "cpu", "mem", "power", "clock", "freq", "util", "usage", "temp", "pcie", "net_", "vllm:", "sglang:")
@@ -45,7 +48,7 @@ def read(source: Source) -> Reading:
     """Read one file. Raises `InputError` when a column is missing or holds what it must not."""
     path = source.path
     source.advance_whole(path)
-    table, findings = read_journal(path)
+    table, findings = read_journal(path, JOURNAL)
     reading = _read(path, table)
     return replace(reading, findings=(*findings, *reading.findings))
 

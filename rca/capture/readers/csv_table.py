@@ -27,15 +27,15 @@ def read_text_columns(path: Path, required: Collection[str]) -> pl.DataFrame:
     return _parsed(path, _content(path), required)
 
 
-def read_journal(path: Path) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
-    """Read a CSV file that is appended to, every column as text: a last line without end that lacks cells is left out.
+def read_journal(path: Path, header: str) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    """Read a CSV file, every column as text. Of one with the ``header`` of a journal, a last line without end is left out.
 
     Raises:
         InputError: as `read_text_columns`.
     """
     content = _content(path)
     last = content[content.rfind(b"\n") + 1 :]
-    if not last or last.count(b",") >= content.partition(b"\n")[0].count(b","):
+    if not last or not content.startswith(header.encode() + b"\n"):
         return _parsed(path, content, ()), ()
     finding = Finding("truncated", "ends within a line, which is left out: whoever wrote it was stopped")
     return _parsed(path, content[: -len(last)], ()), (finding,)
