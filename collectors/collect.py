@@ -210,12 +210,12 @@ class _Collection:
         if self.stop.is_set() or self._nothing_left():
             return
         self._look()
-        first = self._steps()
         self._boost("threads", self._boost_hz())
         self._boost("engine", _ENGINE_BOOST_HZ)
         try:
             if profiler.start(self.options.steps, min(_START_SECONDS, self.options.export_timeout)):
                 self._look()
+                first = self._steps()  # a server goes on while it is asked to start
                 left = (self._ends or time.monotonic() + DURATION_SECONDS) - time.monotonic()
                 self._wait("profiling", max(left, _PROFILE_NEEDS_SECONDS), lambda: self._done(profiler, first))
                 if first is not None and (done := self._steps()) is not None and done - first < self.options.steps:

@@ -18,19 +18,17 @@ _AMOUNTS |= {"ratio", "threshold", "details"}
 
 _OPTION = re.compile(r"^(--?[A-Za-z][\w.-]*)(?:=(.*))?$", re.DOTALL)
 _ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
-_KEY = re.compile(r"""([\w.-]+)([\\"']*\s*[:=]\s*)""")
-_VALUE = re.compile(
-    r"""(?P<quote>\\["'])(?:(?!(?P=quote)).)*(?:(?P=quote)|$)
-    | (?P<double>")(?:[^"\\]|\\.)*"?
-    | (?P<single>')(?:[^'\\]|\\.)*'?
-    | \[[^\]]*\]? | \{[^{}]*\}? | [^\s,;&}\])"'\\]+""",
+_KEY = re.compile(r"""(?<![\w.-])([\w.-]{1,128})([\\"']*\s{0,8}[:=]\s{0,8})""")
+_QUOTED = re.compile(
+    r"""(?P<escaped>\\["'])(?:(?!(?P=escaped)).)*(?:(?P=escaped)|$) | "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'?""",
     re.DOTALL | re.VERBOSE,
 )
-"""What may follow a key in JSON, also escaped, in shell words, headers and queries: a string, a list, a mapping, a word."""
+_BARE = re.compile(r"""[^\s,;&}\])"'\\]*""")
+_SHELL_WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s;&|"'])*""", re.DOTALL)
 _OPTION_IN_TEXT = re.compile(r"(--[A-Za-z][\w.-]*)(\s+)((?!--)\S+(?:\s+(?!-)\S+)*)")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+")
-_HEADER = re.compile(r"(?im)^(\s*[\w-]*(?:authorization|api-key|token|cookie)[\w-]*\s*:).*$")
-_URL_SECRET = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s]+@", re.IGNORECASE)
+_HEADER = re.compile(r"(?im)^([ \t]{0,32}[\w-]{0,64}(?:authorization|api-key|token|cookie)[\w-]{0,64}[ \t]{0,8}:).*$")
+_URL_SECRET = re.compile(r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]{0,32}://)[^/\s]+@", re.IGNORECASE)
 _KNOWN_SHAPES = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-|nvapi-|AKIA)[\w-]{8,}")
 
 
@@ -71,11 +69,37 @@ def _without_values(text: str) -> str:
     """Hide what follows the keys of secrets; keys within what follows other keys count too."""
     parts, at = [], 0
     for key in _KEY.finditer(text):
-        if key.start() >= at and is_secret(key[1]) and (value := _VALUE.match(text, key.end())):
-            quote = value["quote"] or value["double"] or value["single"] or ('"' if '"' in key[2] else "")
-            parts.append(f"{text[at : key.end()]}{quote}{HIDDEN}{quote}")
-            at = value.end()
+        if key.start() >= at and is_secret(key[1]):
+            quote, end = _value(text, key)
+            if end > key.end():
+                parts.append(f"{text[at : key.end()]}{quote}{HIDDEN}{quote}")
+                at = end
     return "".join(parts) + text[at:]
+
+
+def _value(text: str, key: re.Match[str]) -> tuple[str, int]:
+    """Return the quotes of what follows a key, and where it ends: a string, list, mapping of JSON, or a word of a shell."""
+    at = key.end()
+    in_json = '"' if '"' in key[2] else ""
+    if text[at : at + 1] in ("[", "{"):
+        return in_json, _closing(text, at)
+    if "=" in key[2]:
+        word = _SHELL_WORD.match(text, at)
+        return "", word.end() if word else at
+    if quoted := _QUOTED.match(text, at):
+        return quoted["escaped"] or text[at], quoted.end()
+    bare = _BARE.match(text, at)
+    return in_json, bare.end() if bare else at
+
+
+def _closing(text: str, at: int) -> int:
+    """Return where the brackets that open at ``at`` are closed; the end of the text where they are not."""
+    depth = 0
+    for place in range(at, len(text)):
+        depth += (text[place] in "[{") - (text[place] in "]}")
+        if depth == 0:
+            return place + 1
+    return len(text)
 
 
 def redacted_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

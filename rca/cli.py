@@ -41,7 +41,10 @@ Examples:
   rca compare normal/ abnormal/
   rca compare normal/ abnormal/ -o report/
   rca inspect normal/
-  rca collect -o normal/ --url http://127.0.0.1:8000
+
+\b
+Record one, on the server's machine:
+  $ rca collect -o normal/ --url http://127.0.0.1:8000
 
 {_EXIT_CODES}""",
 )

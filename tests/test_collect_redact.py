@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -108,6 +109,43 @@ def test_what_is_no_secret_stays(command: list[str]) -> None:
 )
 def test_secrets_that_are_hard_to_tell(command: list[str]) -> None:
     assert SECRET not in str(redacted(command))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sh", "-c", "cd /srv && API_KEYS=one,hunter2 vllm serve m"],
+        ["sh", "-c", "cd /srv && HF_TOKEN=one'hunter2' vllm serve m"],
+        ["--config", '{"headers": {"a": {"n": 1}, "X-Mine": "hunter2"}}'],
+        ["--config", '{"api_key": [["one"], "hunter2"]}'],
+    ],
+    ids=" ".join,
+)
+def test_secrets_of_several_parts(command: list[str]) -> None:
+    assert SECRET not in str(redacted(command))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="collectors.redact: brackets within strings count; a blank after a backslash ends a word"
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--config", '{"headers": {"a": "}", "X-Mine": "hunter2"}}'],
+        ["--config", '{"api_key": ["]", "hunter2"]}'],
+        ["sh", "-c", "cd /srv && HF_TOKEN=one\\ hunter2 vllm serve m"],
+    ],
+    ids=" ".join,
+)
+def test_secrets_with_odd_characters(command: list[str]) -> None:
+    assert SECRET not in str(redacted(command))
+
+
+@pytest.mark.parametrize("character", ["a", "-", "\n"])
+def test_long_words_take_no_time(character: str) -> None:
+    began = time.process_time()
+    redacted([character * 6000])
+    assert time.process_time() - began < 0.2
 
 
 @pytest.mark.parametrize("option", ["--long-prefill-token-threshold", "--enable-prompt-tokens-details"])

@@ -70,8 +70,10 @@ def start() -> Iterator[Start]:
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        if os.geteuid() == 0:  # other jobs of this machine must not starve it
+        if os.geteuid() == 0:  # other jobs of this machine must not starve it; a session counts as one of them
             os.setpriority(os.PRIO_PROCESS, process.pid, -10)
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{process.pid}/autogroup").write_text("-10")
         return process
 
     yield run
@@ -89,6 +91,14 @@ def tell(process: subprocess.Popen[str], line: str) -> str:
     process.stdin.write(line + "\n")
     process.stdin.flush()
     return process.stdout.readline().strip()
+
+
+def patiently(check: Callable[[], None], attempts: int = 6) -> None:
+    """Measure and check again where that fails: other jobs may take all of this machine for a second or two."""
+    for _ in range(attempts - 1):
+        with contextlib.suppress(AssertionError):
+            return check()
+    return check()
 
 
 class Notes(list[tuple[str, str]]):
@@ -145,24 +155,34 @@ class TestRate:
 
 class TestThreads:
     def test_a_busy_process_runs_or_waits_all_the_time(self, start: Start) -> None:
-        samples = watched(Threads(20, tree_of(start(BUSY).pid)), 0.8, hz=1)
-        usage, waiting = (fmean(values(samples, metric)) for metric in ("process_cpu_usage", "process_runq_wait"))
-        assert usage > 50
-        assert usage + waiting == pytest.approx(100, abs=15)
+        pid = start(BUSY).pid
+
+        def check() -> None:
+            samples = watched(Threads(20, tree_of(pid)), 0.6, hz=2)
+            usage, waiting = (fmean(values(samples, metric)) for metric in ("process_cpu_usage", "process_runq_wait"))
+            assert usage > 50
+            assert usage + waiting == pytest.approx(100, abs=15)
+
+        patiently(check)
 
     def test_an_idle_process_does_neither(self, start: Start) -> None:
-        samples = watched(Threads(20, tree_of(start(WAITING).pid)), 0.3, hz=3)
+        samples = watched(Threads(20, tree_of(start(WAITING).pid)), 0.3)
         assert fmean(values(samples, "process_cpu_usage")) < 10
         assert fmean(values(samples, "process_runq_wait")) < 10
 
     def test_two_on_one_core_wait_for_each_other(self, start: Start) -> None:
         pids = [start(BUSY).pid for _ in range(2)]
-        core = min(os.sched_getaffinity(0))
         for pid in pids:
-            os.sched_setaffinity(pid, {core})
-        samples = watched(Threads(20, tree_of(*pids)), 0.8, hz=1)
-        for pid in pids:
-            assert fmean(values(samples, "process_runq_wait", pid=pid)) > 35
+            os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})
+
+        def check() -> None:
+            samples = watched(Threads(20, tree_of(*pids)), 0.6, hz=2)
+            for pid in pids:
+                usage, waiting = (fmean(values(samples, f"process_{what}", pid=pid)) for what in ("cpu_usage", "runq_wait"))
+                assert waiting > 35
+                assert usage + waiting == pytest.approx(100, abs=15)
+
+        patiently(check)
 
     def test_threads_are_told_by_their_role(self, start: Start) -> None:
         process = start(
@@ -179,13 +199,17 @@ class TestThreads:
             "print('ready', flush=True)\n"
             "sys.stdin.readline()\n"
         )
-        samples = watched(Threads(20, tree_of(process.pid)), 1.2)
-        roles = {one.device for one in samples if one.metric == "thread_cpu_usage"}
-        assert roles == {"main thread", "threads spin", "threads pool"}
-        usage = {role: fmean(values(samples, "thread_cpu_usage", role)) for role in roles}
-        assert usage["threads spin"] > 50
-        assert usage["main thread"] + usage["threads pool"] < 20
-        assert 3 <= len(values(samples, "thread_cpu_usage", "threads pool")) <= 7, "both together, five times a second"
+
+        def check() -> None:
+            samples = watched(Threads(20, tree_of(process.pid)), 1.0)
+            roles = {one.device for one in samples if one.metric == "thread_cpu_usage"}
+            assert roles == {"main thread", "threads spin", "threads pool"}
+            usage = {role: fmean(values(samples, "thread_cpu_usage", role)) for role in roles}
+            assert usage["threads spin"] > 50
+            assert usage["main thread"] + usage["threads pool"] < 20
+            assert 3 <= len(values(samples, "thread_cpu_usage", "threads pool")) <= 6, "both together, five times a second"
+
+        patiently(check)
 
     @pytest.mark.parametrize("most", [4, 512])
     def test_threads_that_are_read_seldom_still_add_up(
@@ -214,42 +238,38 @@ class TestThreads:
             "print('done', flush=True)\n"
             "sys.stdin.readline()\n"
         )
-        reads = 0
-        pread = os.pread
-
-        def counted(*arguments: Any) -> bytes:
-            nonlocal reads
-            reads += 1
-            return pread(*arguments)
-
-        monkeypatch.setattr(processes.os, "pread", counted)
         sampler, clock = Threads(20, tree_of(process.pid)), CaptureClock()
-        seconds, ticks = 0.0, 0
         before = psutil.Process(process.pid).cpu_times()
         sampler.sample(last_ns := clock.now_ns())
+        seconds = 0.0
 
-        def watch(until: Callable[[], bool]) -> None:
-            nonlocal seconds, ticks, last_ns
-            while not until():
-                time.sleep(0.02)
-                now_ns = clock.now_ns()
-                [usage] = values(sampler.sample(now_ns), "process_cpu_usage")
-                seconds += usage / 100 * (now_ns - last_ns) / SECOND
-                last_ns, ticks = now_ns, ticks + 1
+        def tick(now_ns: int) -> None:
+            nonlocal seconds, last_ns
+            [usage] = values(sampler.sample(now_ns), "process_cpu_usage")
+            seconds += usage / 100 * (now_ns - last_ns) / SECOND
+            last_ns = now_ns
 
         with contextlib.closing(sampler):
-            first = time.monotonic()
-            watch(lambda: time.monotonic() > first + 0.4)
+            began = time.monotonic()
             working = threading.Thread(target=tell, args=(process, "go"))
-            working.start()
-            watch(lambda: not working.is_alive())
-            rested = time.monotonic()
-            watch(lambda: time.monotonic() > rested + 0.6)
-        after = psutil.Process(process.pid).cpu_times()
-        truth = after.user + after.system - before.user - before.system
-        assert truth > 0.4
-        assert seconds == pytest.approx(truth, abs=0.06)
-        assert reads < 0.7 * 11 * ticks, "those that rest are read seldom"
+            while working.ident is None or working.is_alive():
+                time.sleep(0.02)
+                tick(clock.now_ns())
+                if working.ident is None and time.monotonic() >= began + 0.4:
+                    working.start()
+            tick(later_ns := clock.now_ns() + 2 * SECOND)
+            after = psutil.Process(process.pid).cpu_times()
+            truth = after.user + after.system - before.user - before.system
+            assert truth > 0.4
+            assert seconds == pytest.approx(truth, abs=0.06)
+
+            tick(later_ns + SECOND)
+
+            def never(*_: Any) -> bytes:
+                raise AssertionError("a thread that rests is read at every tick")
+
+            monkeypatch.setattr(processes.os, "pread", never)
+            tick(later_ns + SECOND + SECOND // 20)
 
 
 class TestProcessTree:
@@ -356,7 +376,7 @@ class TestProcesses:
         pid = start(BUSY).pid
         sampler = Processes(1, tree_of(pid))
         samples = watched(sampler, 0.2)
-        check(samples, sampler.unavailable)
+        check_samples(samples, sampler.unavailable)
         assert {one.pid for one in samples} == {pid}
         metrics = {metric for metric in METRICS if metric.startswith("process_")}
         of_others = {"process_cpu_usage", "process_runq_wait", "process_gpu_usage", "process_gpu_mem_usage"}
@@ -391,7 +411,7 @@ HOST_METRICS: dict[Callable[[float], Sampler], str] = {
 """What each sampler either says or names as unavailable."""
 
 
-def check(samples: list[Sample], unavailable: dict[str, str]) -> None:
+def check_samples(samples: list[Sample], unavailable: dict[str, str]) -> None:
     assert samples or unavailable
     for one in samples:
         assert one.unit == METRICS[one.metric].unit
@@ -406,7 +426,7 @@ class TestHost:
     def test_every_metric_is_sampled_or_said_to_be_unavailable(self, kind: Callable[[float], Sampler]) -> None:
         sampler = kind(20)
         samples = watched(sampler, 0.3)
-        check(samples, dict(sampler.unavailable))
+        check_samples(samples, dict(sampler.unavailable))
         assert set(HOST_METRICS[kind].split()) <= {one.metric for one in samples} | sampler.unavailable.keys()
         assert all(
             one.value <= 100 for one in samples if one.metric.startswith(("core_usage", "pressure_", "host_mem_usage"))
@@ -417,11 +437,15 @@ class TestHost:
             pytest.skip("this process may not use all cores of the host")
         for core in os.sched_getaffinity(0):
             os.sched_setaffinity(start(BUSY).pid, {core})
-        samples = watched(Cpu(20), 0.6, hz=10)
-        usage, steal = values(samples, "host_cpu_usage"), values(samples, "host_cpu_steal")
-        assert all(0 <= value <= 100 for value in usage)
-        assert median(map(sum, zip(usage, steal, strict=True))) > 85
-        assert max(values(samples, "host_procs_running")) >= len(os.sched_getaffinity(0))
+
+        def check() -> None:
+            samples = watched(Cpu(20), 0.6, hz=10)
+            usage, steal = values(samples, "host_cpu_usage"), values(samples, "host_cpu_steal")
+            assert all(0 <= value <= 100 for value in usage)
+            assert median(map(sum, zip(usage, steal, strict=True))) > 85
+            assert max(values(samples, "host_procs_running")) >= len(os.sched_getaffinity(0))
+
+        patiently(check)
 
     def test_iowait_that_falls_makes_no_usage_beyond_100(self) -> None:
         class Stat:
@@ -444,9 +468,13 @@ class TestHost:
     def test_a_busy_core_is_told_from_the_others(self, start: Start) -> None:
         core = max(os.sched_getaffinity(0))
         os.sched_setaffinity(start(BUSY).pid, {core})
-        samples = watched(Cores(20), 0.6, hz=4)
-        assert fmean(values(samples, "core_usage", f"CPU {core}")) > 60
-        assert {one.device for one in samples} == {f"CPU {index}" for index in range(psutil.cpu_count() or 1)}
+
+        def check() -> None:
+            samples = watched(Cores(20), 0.6, hz=4)
+            assert fmean(values(samples, "core_usage", f"CPU {core}")) > 60
+            assert {one.device for one in samples} == {f"CPU {index}" for index in range(psutil.cpu_count() or 1)}
+
+        patiently(check)
 
     def test_what_a_socket_carries_is_counted_for_its_device_and_not_for_the_host(self) -> None:
         sampler, clock = Network(2), CaptureClock()
@@ -497,15 +525,19 @@ class TestCgroups:
         if fifth_of_a_core not in folders_of(process.pid, "cpu"):
             pytest.skip("control groups are named as another namespace sees them")
         sampler = Cgroups(2, lambda: [process.pid])
-        samples = watched(sampler, 1.2, hz=2)
-        check(samples, sampler.unavailable)
-        assert set(values(samples, "cgroup_cpu_quota")) == {20}
-        assert fmean(values(samples, "cgroup_cpu_throttled")) > 20
-        assert fmean(values(samples, "cgroup_cpu_throttled_periods")) > 50
+
+        def check() -> None:
+            samples = watched(sampler, 0.9, hz=2)
+            check_samples(samples, sampler.unavailable)
+            assert set(values(samples, "cgroup_cpu_quota")) == {20}
+            assert fmean(values(samples, "cgroup_cpu_throttled")) > 20
+            assert fmean(values(samples, "cgroup_cpu_throttled_periods")) > 50
+
+        patiently(check)
 
     def test_this_process_has_groups_or_a_reason_for_none(self) -> None:
         sampler = Cgroups(2, lambda: [os.getpid()])
-        check(watched(sampler, 0.2, hz=10), sampler.unavailable)
+        check_samples(watched(sampler, 0.2, hz=10), sampler.unavailable)
 
     def test_no_process_has_no_group(self) -> None:
         sampler = Cgroups(2, list)

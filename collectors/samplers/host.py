@@ -226,6 +226,8 @@ class Network:
         samples = []
         devices = psutil.net_io_counters(pernic=True)
         for name, now in devices.items():
+            if now.bytes_recv + now.bytes_sent == 0:  # there are many that nothing uses
+                continue
             totals = {"net_rx_rate": (now.bytes_recv, 1.0), "net_tx_rate": (now.bytes_sent, 1.0)}
             samples += rated(self._rate, now_ns, totals, f"net {name}")
         outer = [now for name, now in devices.items() if name != "lo"]

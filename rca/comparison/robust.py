@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rca.capture.tables import HOST, NO_METRIC
 from rca.comparison.model import ALPHA, MIN_EFFECT, Calibration, CycleTime
 from rca.profile import Profile
-from rca.profile.counters_join import series_for
+from rca.profile.counters_join import Series, series_for
 from rca.stats.robust import (
     any_difference_p,
     benjamini_hochberg,
@@ -252,8 +252,24 @@ def _counter_values(profile: Profile) -> Values:
             continue
         series = series_for(profile.counters, metric, place, profile.rank.pid)
         if series is not None and len(series.value) > 1:
-            values[metric, place] = (series.value, float(len(series.value)))
+            own = _one_per_cycle(series, profile.rank.cycles)
+            values[metric, place] = (own, float(len(own)))
     return values
+
+
+def _one_per_cycle(series: Series, cycles: pl.DataFrame) -> Floats:
+    """Return the mean of every cycle, of a counter that was sampled more often than there were cycles; else all samples.
+
+    What a counter does within a cycle repeats with every cycle: its samples are no more independent than the cycles are.
+    """
+    if len(series.value) <= cycles.height:
+        return series.value
+    first = np.searchsorted(series.ts_ns, cycles["start_ns"].to_numpy(), side="left")
+    last = np.searchsorted(series.ts_ns, cycles["end_ns"].to_numpy(), side="left")
+    total = np.concatenate([[0.0], np.cumsum(series.value)])
+    sampled = last > first
+    means: Floats = (total[last] - total[first])[sampled] / (last - first)[sampled]
+    return means
 
 
 def _mu_values(profile: Profile, cycles: pl.DataFrame) -> Values:
