@@ -29,6 +29,7 @@ class Journal:
         self._failed = ""
         self._lock = threading.Lock()
         self._file: int | None = None
+        self._begun = False
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Take samples of one tick."""
@@ -65,7 +66,7 @@ class Journal:
         self.flush()
         with self._lock:
             lines = sum(part.count(b"\n") for part in self._waiting)
-            self.lost += lines - (self._file is None and lines > 0)  # the first line has the names of the columns
+            self.lost += lines - (lines > 0 and not self._begun)  # the first line has the names of the columns
             self._waiting.clear()
             if self._file is not None:
                 os.close(self._file)
@@ -80,6 +81,7 @@ class Journal:
             self._waiting.appendleft(rest)
             raise
         self._size -= written
+        self._begun = True
         return written
 
     def _kept(self, error: OSError) -> None:

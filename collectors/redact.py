@@ -24,7 +24,8 @@ _QUOTED = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _BARE = re.compile(r"""[^\s,;&}\])"'\\]*""")
-_SHELL_WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s;&|"'])*""", re.DOTALL)
+_SHELL_WORD = re.compile(r"""(?:\\.|"(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s;&|"'\\])*""", re.DOTALL)
+_STRING_OR_BRACKET = re.compile(r"""\\?"(?:[^"\\]|\\.)*"?|[][{}]""", re.DOTALL)
 _OPTION_IN_TEXT = re.compile(r"(--[A-Za-z][\w.-]*)(\s+)((?!--)\S+(?:\s+(?!-)\S+)*)")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+")
 _HEADER = re.compile(r"(?im)^([ \t]{0,32}[\w-]{0,64}(?:authorization|api-key|token|cookie)[\w-]{0,64}[ \t]{0,8}:).*$")
@@ -95,10 +96,10 @@ def _value(text: str, key: re.Match[str]) -> tuple[str, int]:
 def _closing(text: str, at: int) -> int:
     """Return where the brackets that open at ``at`` are closed; the end of the text where they are not."""
     depth = 0
-    for place in range(at, len(text)):
-        depth += (text[place] in "[{") - (text[place] in "]}")
+    for found in _STRING_OR_BRACKET.finditer(text, at):
+        depth += (found[0] in "[{") - (found[0] in "]}")
         if depth == 0:
-            return place + 1
+            return found.end()
     return len(text)
 
 

@@ -64,8 +64,10 @@ def settings_of(command: Sequence[str]) -> dict[str, str | bool]:
             last = "" if given or is_secret(name) else name
             if not is_secret(name):
                 settings[name.replace("-", "_")] = redacted_text(value) if given else True
-        elif last:
+        elif last and (not word.startswith("-") or word[1:2].isdigit()):
             settings[last.replace("-", "_")] = redacted_text(word)
+            last = ""
+        else:
             last = ""
     return settings
 

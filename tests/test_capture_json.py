@@ -86,7 +86,7 @@ class TestFindings:
             ("profiler", "while_recording", Severity.DAMAGE),
             ("clock_step", "clock_jump", Severity.WARNING),
             ("trace_missing", "lost_events", Severity.DAMAGE),
-            ("disk_full", "lost_events", Severity.DAMAGE),
+            ("disk_full", "while_recording", Severity.WARNING),
         ],
     )
     def test_an_event_is_said(self, tmp_path: Path, kind: str, code: str, severity: Severity) -> None:

@@ -193,10 +193,6 @@ class TestJournal:
         assert kept == list(range(len(kept)))
         assert (book.samples, book.lost) == (1010, 1010 - len(kept))
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="Journal.close: the file of a disk that was full is there, and empty; its header counts as a sample",
-    )
     def test_where_the_disk_was_full_before_all_samples_are_lost_and_no_more(self, tiny_disk: Callable[[str], Path]) -> None:
         disk = tiny_disk("64k")
         fill(disk)

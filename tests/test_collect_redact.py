@@ -125,9 +125,6 @@ def test_secrets_of_several_parts(command: list[str]) -> None:
     assert SECRET not in str(redacted(command))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="collectors.redact: brackets within strings count; a blank after a backslash ends a word"
-)
 @pytest.mark.parametrize(
     "command",
     [

@@ -48,7 +48,7 @@ def validated(result: Inspection) -> dict[str, Any]:
 
 class TestWhatACaptureHolds:
     def test_fixture(self, fixtures: Path) -> None:
-        """Numbers by an independent reading: annotations and their distances with json and statistics, counters with polars."""
+        """Numbers by an independent reading: annotations and their distances by json and statistics, counters by polars."""
         result = inspect(fixtures / "normal")
         document = validated(result)
         assert document["schema"] == "rca.inspection/1"

@@ -203,6 +203,9 @@ class Processes:
         self.unavailable: dict[str, str] = {}
         self._tree = tree
         self._rate = Rate()
+        if not Path("/proc/self/io").exists():
+            why = "the kernel counts no I/O of processes (CONFIG_TASK_IO_ACCOUNTING)"
+            self.unavailable |= dict.fromkeys(("process_read_rate", "process_write_rate"), why)
         if text_of("/proc/sys/kernel/task_delayacct") != "1":
             why = "the kernel counts no delays of tasks; sysctl kernel.task_delayacct=1 switches that on"
             self.unavailable["process_blkio_wait"] = why
@@ -243,6 +246,8 @@ class Processes:
         return samples + [sample(now_ns, metric, rate, pid=pid) for metric, rate in rates.items() if rate is not None]
 
     def _io(self, pid: int) -> dict[str, tuple[float, float]]:
+        if "process_read_rate" in self.unavailable:
+            return {}
         try:
             lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
         except PermissionError:

@@ -15,10 +15,10 @@ from rca.capture.source import Probe, Source, alone
 NAME = "capture-json"
 group = alone
 
-_HEAD = re.compile(rb'^\s*\{\s*"schema"\s*:\s*"' + re.escape(manifests.SCHEMA.encode()) + rb'"')
+_HEAD = re.compile(rb'^\s*\{\s*"schema"\s*:\s*"rca\.capture/\d+"')
 _HARMLESS = ("process_started", "interrupted", "command_ended")
-_DAMAGING = ("disk_full", "trace_missing", "profiler")
-_CODE_OF = {"clock_step": "clock_jump", "disk_full": "lost_events", "trace_missing": "lost_events"}
+_DAMAGING = ("trace_missing", "profiler")
+_CODE_OF = {"clock_step": "clock_jump", "trace_missing": "lost_events"}
 
 
 def matches(probe: Probe) -> bool:
@@ -31,7 +31,7 @@ def read(source: Source) -> Reading:
     source.advance_whole(source.path)
     manifest = manifests.read(source.path)
     if manifest is None:
-        text = "is no valid manifest: what it says of engine, clocks and losses is not known"
+        text = "is no valid manifest of this version: what it says of engine, clocks and losses is not known"
         return Reading(findings=(Finding("skipped", text, Severity.DAMAGE),))
     return Reading(meta=_facts(manifest), findings=tuple(_findings(manifest)))
 
