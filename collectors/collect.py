@@ -37,7 +37,7 @@ STEPS = 64
 
 EXPORT_SECONDS = 180.0
 
-_TICK_SECONDS = 0.2
+_TICK_SECONDS = 0.5
 _BUSY_TICK_SECONDS = 0.05
 _MAX_SETTLE_SECONDS = 10.0
 _SAMPLES_PER_STEP = 4
@@ -155,10 +155,11 @@ class _Collection:
                 stack.callback(command.end)
             self.tree = ProcessTree(target.roots, self.clock, self.note)
             self.metrics = EngineMetrics(options.hz, target.server, self.clock.now_ns, self.note) if target.server else None
-            samplers = [*host_samplers(options.hz, self.tree), *gpus.samplers(options.hz, self.note)]
+            together, samplers = host_samplers(options.hz, self.tree)
+            samplers += gpus.samplers(options.hz, self.note)
             samplers += [self.metrics] if self.metrics else []
             self._began = time.monotonic()
-            self.recorder = stack.enter_context(Recorder(samplers, self.folder.counters, self.clock, self.note))
+            self.recorder = stack.enter_context(Recorder(samplers, self.folder.counters, self.clock, self.note, together))
             self._save()
             self.folder.log(f"{self.clock.now_ns()} {self.manifest.tool}: recording")
             self._record(target, command, nsys_program)
@@ -315,8 +316,8 @@ class _Collection:
         return int(steps[-1] - steps[0]) if steps else None
 
     def _boost(self, name: str, hz: float | None) -> None:
-        if name in self.recorder.threads:
-            self.recorder.threads[name].boost(hz)
+        if name in self.recorder.tasks:
+            self.recorder.tasks[name].boost(hz)
 
     def _boost_hz(self) -> float:
         per_second = self._steps_per_s()
@@ -368,7 +369,7 @@ class _Collection:
 
     def _finish(self) -> Collected:
         manifest = self.manifest
-        manifest.samplers = [thread.facts() for thread in self.recorder.threads.values()]
+        manifest.samplers = [task.facts() for task in self.recorder.tasks.values()]
         self.on_status(Status("packing", None, 0.0, None))
         work = pack(self.folder.path, manifest.profiler)
         manifest.traces = work.traces

@@ -82,9 +82,11 @@ def open_gpus(note: Note) -> Gpus:
     return gpus
 
 
-def host_samplers(hz: float, tree: ProcessTree) -> list[Sampler]:
-    """Return the samplers of the host and of the watched processes."""
-    found: list[Sampler] = [Cpu(hz), Cores(hz), Memory(hz), Disks(hz), Network(hz), Sensors(hz), Pressure(hz)]
+def host_samplers(hz: float, tree: ProcessTree) -> tuple[list[Sampler], list[Sampler]]:
+    """Return the samplers of the host and of the watched processes: those that never block, and those that may take long."""
+    quick: list[Sampler] = [Cpu(hz), Cores(hz), Memory(hz), Disks(hz), Network(hz), Pressure(hz)]
+    slow: list[Sampler] = [Sensors(hz)]  # some sensors are read over a slow bus
     if tree.pids():
-        found += [Cgroups(hz, tree.pids), Threads(hz, tree), Processes(hz, tree)]
-    return found
+        quick += [Cgroups(hz, tree.pids), Processes(hz, tree)]
+        slow.append(Threads(hz, tree))
+    return quick, slow

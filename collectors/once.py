@@ -34,7 +34,8 @@ def sample_once(url: str | None = None, engine: str = "auto", pids: Sequence[int
     target = find_target(url, engine, pids)
     gpus = open_gpus(lambda *_: None)
     tree = ProcessTree(target.roots, clock, lambda *_: None)
-    samplers: list[Sampler] = [*host_samplers(1.0, tree), *gpus.samplers(1.0, lambda *_: None)]
+    quick, slow = host_samplers(1.0, tree)
+    samplers: list[Sampler] = [*quick, *slow, *gpus.samplers(1.0, lambda *_: None)]
     if target.server:
         samplers.append(EngineMetrics(1.0, target.server, clock.now_ns, lambda *_: None))
     found: list[Sample] = []

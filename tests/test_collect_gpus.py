@@ -98,7 +98,7 @@ def record(folder: str, seconds: float) -> dict[str, int]:
     machine = Machine()
     with Recorder(list(machine.samplers.values()), Path(folder), CaptureClock(), machine.note) as recorder:
         time.sleep(seconds)
-        return {name: thread.ticks for name, thread in recorder.threads.items()}
+        return {name: thread.ticks for name, thread in recorder.tasks.items()}
 
 
 def attempt(hide: str = "") -> str:

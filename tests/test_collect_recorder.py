@@ -20,7 +20,7 @@ from collectors import clocks, journal
 from collectors.clocks import CaptureClock, read_clocks
 from collectors.folder import CaptureFolder
 from collectors.journal import Journal
-from collectors.recorder import MAX_SHARE, Recorder, SamplerThread
+from collectors.recorder import MAX_SHARE, Lane, Recorder, Task
 from collectors.sampling import FIELDS, Sample, sample
 from rca.capture import manifest as manifests
 from rca.capture.manifest import SCHEMA, Clocks, Event, Manifest
@@ -248,7 +248,7 @@ class TestRecorder:
         for sampler in (first, second):
             assert table(tmp_path / f"{sampler.name}.csv")["value"].to_list() == list(range(1, len(sampler.calls) + 1))
             assert sampler.closed == 1
-            facts = recorder.threads[sampler.name].facts()
+            facts = recorder.tasks[sampler.name].facts()
             assert facts.ticks == facts.samples == len(sampler.calls)
             assert (facts.name, facts.hz_wanted, facts.lost) == (sampler.name, sampler.hz, 0)
             assert 0 < facts.hz_achieved <= facts.ticks / 0.5
@@ -280,7 +280,7 @@ class TestRecorder:
         assert len(bad.calls) == 3
         assert table(tmp_path / "bad.csv")["value"].to_list() == [1, 2], "what it said before is kept"
         assert (bad.closed, good.closed) == (1, 1)
-        assert recorder.threads["bad"].facts().ticks == 2
+        assert recorder.tasks["bad"].facts().ticks == 2
 
     def test_a_sampler_that_blocks_delays_no_other(self, tmp_path: Path) -> None:
         def check(folder: Path) -> None:
@@ -304,13 +304,13 @@ class TestRecorder:
         with Recorder([sampler], tmp_path, CaptureClock(), Notes()) as recorder:
             wait_for(lambda: len(sampler.calls) > 4)
         second, third = table(tmp_path / "fake.csv")["ts_ns"].to_list()[1:3]
-        gaps = recorder.threads["fake"].facts().gaps
+        gaps = recorder.tasks["fake"].facts().gaps
         assert any(gap.seconds >= 0.5 and second - 10**7 < gap.at_ns <= third for gap in gaps), "from the call before on"
 
     def test_without_a_stall_there_is_no_gap(self, tmp_path: Path) -> None:
         def check(folder: Path) -> None:
             recorder = run(folder, 0.5, Fake(hz=10))
-            assert recorder.threads["fake"].facts().gaps == []
+            assert recorder.tasks["fake"].facts().gaps == []
 
         patiently(tmp_path, check)
 
@@ -321,7 +321,7 @@ class TestRecorder:
             affordable = 2.0 * MAX_SHARE / 0.002
             assert 2 <= len(costly.calls) <= 3 * affordable, "at first its cost is not known"
             assert len(cheap.calls) > 2 * len(costly.calls)
-            facts = recorder.threads["costly"].facts()
+            facts = recorder.tasks["costly"].facts()
             assert facts.cpu_seconds == pytest.approx(0.002 * facts.ticks, rel=0.5)
             assert facts.gaps == [], "called seldom is not stalled"
 
@@ -338,31 +338,46 @@ class TestRecorder:
 
             with Recorder([costly, cheap], folder, CaptureClock(), Notes()) as recorder:
                 assert max(calls_in(0.4)) <= 4
-                for thread in recorder.threads.values():
+                for thread in recorder.tasks.values():
                     thread.boost(100)
                 time.sleep(0.4)  # the sleep that has begun goes on
                 assert min(calls_in(0.4)) >= 15, "whatever it costs"
-                for thread in recorder.threads.values():
+                for thread in recorder.tasks.values():
                     thread.boost(None)
                 time.sleep(0.1)
                 assert max(calls_in(0.4)) <= 4
-            assert recorder.threads["cheap"].facts().hz_wanted == 5
+            assert recorder.tasks["cheap"].facts().hz_wanted == 5
 
         patiently(tmp_path, check)
 
     def test_a_last_call_that_does_not_come_back_is_left_behind(self, tmp_path: Path) -> None:
         released, notes = threading.Event(), Notes()
         sampler = Fake(act=lambda call: None if call < 3 else released.wait(60) and None)
-        thread = SamplerThread(sampler, tmp_path, CaptureClock(), notes)
-        thread.start()
+        lane = Lane([Task(sampler, tmp_path, CaptureClock(), notes)], notes)
+        lane.start()
         try:
             wait_for(lambda: len(sampler.calls) == 3)
-            assert not thread.stop(timeout=0.1)
-            assert notes == [("sampler_failed", "fake: its last call did not come back; left behind")]
+            lane.stop(timeout=0.1)
+            assert notes == [("sampler_failed", "fake: the last call did not come back; left behind")]
             assert sampler.closed == 0, "closing it would pull its files from under it"
             assert table(tmp_path / "fake.csv")["value"].to_list() == [1, 2]
         finally:
             released.set()
+
+    def test_samplers_that_share_a_thread_keep_their_rates_and_fail_alone(self, tmp_path: Path) -> None:
+        def act(call: int) -> None:
+            if call == 3:
+                raise ValueError("broken")
+
+        fast, slow, bad = Fake("fast", hz=40), Fake("slow", hz=5), Fake("bad", hz=20, act=act)
+        notes = Notes()
+        with Recorder([], tmp_path, CaptureClock(), notes, together=[fast, slow, bad]):
+            assert "rca-fast+slow+bad" in {thread.name for thread in threading.enumerate()}
+            time.sleep(1)
+        assert len(fast.calls) > 3 * len(slow.calls) > 6
+        assert len(bad.calls) == 3
+        assert notes == [("sampler_failed", "bad ended: ValueError: broken")]
+        assert (fast.closed, slow.closed, bad.closed) == (1, 1, 1)
 
     def test_what_is_missing_is_known_with_the_reason(self, tmp_path: Path) -> None:
         sampler = Fake()
@@ -530,7 +545,7 @@ class TestFolder:
 def test_the_manifest_of_a_recording_says_how_well_it_went(tmp_path: Path) -> None:
     folder = CaptureFolder(tmp_path / "capture")
     recorder = run(folder.counters, 0.3, Fake())
-    folder.write_manifest(Manifest(SCHEMA, samplers=[thread.facts() for thread in recorder.threads.values()]))
+    folder.write_manifest(Manifest(SCHEMA, samplers=[thread.facts() for thread in recorder.tasks.values()]))
     [facts] = msgspec.json.decode((folder.path / "capture.json").read_bytes(), type=Manifest).samplers
     assert facts.samples == table(folder.counters / "fake.csv").height > 0
     assert 0 < facts.cpu_seconds < 0.3

@@ -21,12 +21,12 @@ _KERNEL = (2, 5, 6)
 
 
 class Cpu:
-    """All cores together. The kernel counts in ticks of 10 ms, so a short interval is coarse; the mean of many is exact."""
+    """All cores together. The kernel counts in ticks of 10 ms, so shorter intervals would be coarse."""
 
     name = "cpu"
 
     def __init__(self, hz: float) -> None:
-        self.hz = hz
+        self.hz = min(hz, 10.0)
         self.unavailable: dict[str, str] = {}
         self._stat = KeptOpen("/proc/stat")
         self._before: list[int] | None = None
@@ -132,7 +132,7 @@ class Memory:
     name = "memory"
 
     def __init__(self, hz: float) -> None:
-        self.hz = min(hz, 2.0)
+        self.hz = min(hz, 1.0)
         self.unavailable: dict[str, str] = {}
         self._rate = Rate()
         self._vmstat = KeptOpen("/proc/vmstat")
@@ -173,7 +173,7 @@ class Disks:
     name = "disks"
 
     def __init__(self, hz: float) -> None:
-        self.hz = min(hz, 2.0)
+        self.hz = min(hz, 1.0)
         self.unavailable: dict[str, str] = {}
         self._rate = Rate()
         self._disks = [disk for disk in sorted(psutil.disk_io_counters(perdisk=True) or {}) if _is_disk(disk)]
@@ -215,7 +215,7 @@ class Network:
     name = "network"
 
     def __init__(self, hz: float) -> None:
-        self.hz = min(hz, 2.0)
+        self.hz = min(hz, 1.0)
         self.unavailable: dict[str, str] = {}
         self._rate = Rate()
         self._snmp = KeptOpen("/proc/net/snmp")

@@ -20,13 +20,14 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _LOOK_NS = 1_000_000_000
 """Looking for new threads costs more than reading those that are known."""
 
-_SETTLED_NS = 1_000_000_000
+_SETTLED_NS = 240_000_000
 _RESTS_NS = 240_000_000
 """A thread that has not run for so long is read only so often, until it runs again: most threads of a server wait for ever.
 What one ran meanwhile counts for the moment in which that was found, so that sums are right."""
 
 MAX_THREADS = 512
-"""Where more are watched, those that do not run are read only once in `_SETTLED_NS`."""
+"""Where more are watched, those that do not run are read only once in `_MANY_REST_NS`."""
+_MANY_REST_NS = 1_000_000_000
 
 _ROLES_NS = 190_000_000
 """Between two samples of the roles of threads: there are many of them, and five a second are enough."""
@@ -150,7 +151,7 @@ class Threads:
             self._look(now_ns)
         samples = []
         watched = sum(len(process.threads) for process in self._processes.values())
-        rests_ns = _RESTS_NS if watched <= MAX_THREADS else _SETTLED_NS
+        rests_ns = _RESTS_NS if watched <= MAX_THREADS else _MANY_REST_NS
         for process in self._processes.values():
             gained = process.read(now_ns, rests_ns)
             if process.at_ns:

@@ -87,7 +87,7 @@ def test_the_capture_says_what_was_recorded(server, pair: Path) -> None:
     assert facts["profiler"]["throughput"]["before"]["steps_per_s"] > 1
     assert facts["profiler"]["overhead_pct"] is not None
     achieved = {sampler["name"]: sampler["hz_achieved"] for sampler in facts["samplers"]}
-    assert achieved["cpu"] > 15
+    assert achieved["cpu"] > 7
     for path in pair.rglob("*.json"):
         assert KEY not in path.read_text()
         assert "from-the-environment" not in path.read_text()
