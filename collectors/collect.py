@@ -133,6 +133,7 @@ class _Collection:
     clock: CaptureClock = field(default_factory=CaptureClock)
     manifest: Manifest = field(default_factory=lambda: Manifest(SCHEMA, f"rca {__version__}", "recording"))
     stop: threading.Event = field(default_factory=threading.Event)
+    _no_patience: threading.Event = field(default_factory=threading.Event)
     _changed: threading.Event = field(default_factory=threading.Event)
     _step_ns: int = 0
     _told: tuple[float, int] = (0.0, 0)
@@ -180,7 +181,10 @@ class _Collection:
         self.on_event(event)
 
     def _interrupted(self, number: int, _frame: FrameType | None) -> None:
-        if not self.stop.is_set():
+        """End early; at the second signal wait no longer for a trace either."""
+        if self.stop.is_set():
+            self._no_patience.set()
+        else:
             self.stop.set()
             self.note("interrupted", f"{signal.Signals(number).name}: ended early")
 
@@ -249,9 +253,11 @@ class _Collection:
 
         worker = threading.Thread(target=work, name="rca-stop-profiler", daemon=True)
         worker.start()
-        while worker.is_alive():
+        while worker.is_alive() and not self._no_patience.is_set():
             self._tick("waiting for the trace", max(0.0, deadline - time.monotonic()))
             worker.join(_TICK_SECONDS)
+        if worker.is_alive():
+            self.note("trace_missing", "not waited for; what the server still writes stays where it writes")
 
     def _nsys_session(self, program: str) -> None:
         try:

@@ -34,7 +34,10 @@ class RecordedCommand:
         if self._nsys:
             command = nsys.profile_command(self._nsys, traces.absolute() / "nsys", command)
         environment = os.environ | {TRACES_VARIABLE: str(traces.absolute())}
-        self._process = subprocess.Popen(command, env=environment)  # noqa: S603  (it is what the user asks for)
+        try:
+            self._process = subprocess.Popen(command, env=environment)  # noqa: S603  (it is what the user asks for)
+        except OSError as error:
+            raise UsageError(f"{command[0]}: cannot be run: {error.strerror or error}") from None
         return self._process.pid
 
     def has_ended(self) -> bool:

@@ -80,6 +80,9 @@ def profiler_of(
     assert target.engine is not None  # noqa: S101
     root = target.roots[0] if target.roots else None
     served: Path | None = None
+    if root is None and profile_dir is None:
+        note("profiler", f"left alone: its traces could not be fetched ({target.unavailable['process_*']})")
+        return None
     if target.engine.name == "sglang":
         folder, served = shared_folder(traces.absolute(), root)
     else:

@@ -20,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from collectors import engines
+from collectors.collect import Options
+from collectors.collect import collect as collect_here
 from rca.capture.load import load
 
 FAKE = Path(__file__).with_name("fake_engine.py")
@@ -271,3 +274,24 @@ def test_what_cannot_be_recorded_is_one_line_and_no_folder(
     assert ran.code == 2
     assert said in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_signal_waits_no_longer_for_the_trace(tmp_path: Path) -> None:
+    with fake(tmp_path, "stop_hangs") as server:
+        process = running(server, tmp_path / "out", until_profiling=True)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(1)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "not waited for" in manifest(tmp_path / "out")["events"][-1]["text"]
+
+
+def test_a_server_on_another_machine_is_not_profiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_is_here", lambda server: False)
+    with fake(tmp_path, "fine") as server:
+        options = Options(output=tmp_path / "out", url=server.url, duration=1)
+        collected = collect_here(options)
+    assert collected.manifest.traces == []
+    assert "is another machine: run the collector there" in collected.manifest.events[0].text
+    assert "process_*" in collected.manifest.unavailable
