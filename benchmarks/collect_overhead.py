@@ -2,11 +2,11 @@
 """What `rca collect` costs the machine and the server that it records.
 
     collect_overhead.py [--seconds 60]                                     its own CPU time and memory, 64 threads watched
-    collect_overhead.py --url http://127.0.0.1:8000 [--pairs 15]           the served throughput with and without sampling
+    collect_overhead.py --url http://127.0.0.1:8000 [--pairs 60]           the served throughput with and without sampling
 
 The first watches a process of 64 threads, half of which wake up a hundred times a second. The second keeps a real server
-busy and alternates stretches with and without ``rca collect --no-profile``, in random order within each pair; tokens are
-counted by the server itself. Prints markdown.
+busy and compares stretches in which ``rca collect --no-profile`` runs with stretches in which it is stopped, in random order
+within each pair; tokens are counted by the server itself. Prints markdown.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -83,52 +84,51 @@ def tokens_of(url: str) -> float:
     return next(totals[name] for name in TOKENS if name in totals)
 
 
-def stretch(url: str, seconds: float, sampled: bool) -> float:
-    """Return tokens per second; the collector starts before the stretch and ends after it."""
-    with tempfile.TemporaryDirectory() as folder:
-        process = collect(Path(folder, "capture"), seconds + 3, "--url", url, "--no-profile") if sampled else None
-        time.sleep(2)
-        before, began = tokens_of(url), time.monotonic()
-        time.sleep(seconds)
-        rate = (tokens_of(url) - before) / (time.monotonic() - began)
-        if process:
-            process.wait()
-        else:
-            time.sleep(1.5)
-    return rate
+def stretch(url: str, seconds: float) -> float:
+    """Return tokens per second."""
+    before, began = tokens_of(url), time.monotonic()
+    time.sleep(seconds)
+    return (tokens_of(url) - before) / (time.monotonic() - began)
 
 
 def served(url: str, pairs: int, seconds: float, clients: int) -> None:
+    """Let one collector run, and stop it (SIGSTOP) for every other stretch.
+
+    What the load of others does to this machine changes within a minute: the two of a pair must lie close together.
+    """
     order = random.Random(0)
-    ratios, with_it, without = [], [], []
-    with steady_load(url, clients):
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    with tempfile.TemporaryDirectory() as folder, steady_load(url, clients):
+        process = collect(Path(folder, "capture"), 3 * pairs * seconds + 60, "--url", url, "--no-profile")
         time.sleep(5)
         for _ in range(pairs):
-            rates = {}
             for sampled in order.sample([True, False], 2):
-                rates[sampled] = stretch(url, seconds, sampled)
-            with_it.append(rates[True])
-            without.append(rates[False])
-            ratios.append(rates[True] / rates[False])
+                process.send_signal(signal.SIGCONT if sampled else signal.SIGSTOP)
+                time.sleep(0.2)
+                rates[sampled].append(stretch(url, seconds))
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait()
+    ratios = np.array(rates[True]) / np.array(rates[False])
     drawn = np.random.default_rng(0).choice(ratios, (10_000, pairs))
     low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
     print("| pairs | s each | tokens/s without | tokens/s with | median ratio | 95 % CI |")
     print("| ---: | ---: | ---: | ---: | ---: | --- |")
     print(
-        f"| {pairs} | {seconds:.0f} | {statistics.median(without):.1f} | {statistics.median(with_it):.1f} "
-        f"| {statistics.median(ratios):.4f} | {low:.4f} to {high:.4f} |"
+        f"| {pairs} | {seconds:.0f} | {statistics.median(rates[False]):.1f} | {statistics.median(rates[True]):.1f} "
+        f"| {np.median(ratios):.4f} | {low:.4f} to {high:.4f} |"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="a real server; without it the collector's own cost is measured")
-    parser.add_argument("--seconds", type=float, help="of the capture (60), or of each stretch (12)")
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--seconds", type=float, help="of the capture (60), or of each stretch (2)")
+    parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--clients", type=int, default=4)
     args = parser.parse_args()
     if args.url:
-        served(args.url, args.pairs, args.seconds or 12.0, args.clients)
+        served(args.url, args.pairs, args.seconds or 2.0, args.clients)
     else:
         own_cost(args.seconds or 60.0)
 

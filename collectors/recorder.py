@@ -18,7 +18,7 @@ from rca.capture.manifest import Gap, SamplerFacts
 FLUSH_SECONDS = 0.5
 """How often journals are written: a collector that is killed loses no more than a second with that."""
 
-MAX_SHARE = 0.004
+MAX_SHARE = 0.0025
 """CPU time that one sampler may take, as a share of one core; one that needs more is called less often."""
 
 MIN_HZ = 0.5

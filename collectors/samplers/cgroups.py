@@ -75,7 +75,7 @@ class Cgroups:
     name = "cgroups"
 
     def __init__(self, hz: float, pids: Pids) -> None:
-        self.hz = min(hz, 2.0)
+        self.hz = min(hz, 1.0)
         self.unavailable: dict[str, str] = {}
         self._pids = pids
         self._rate = Rate()
