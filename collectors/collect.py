@@ -215,8 +215,8 @@ class _Collection:
         if self.stop.is_set() or self._nothing_left():
             return
         self._look()
-        self._boost("threads", self._boost_hz())
-        self._boost("engine", _ENGINE_BOOST_HZ)
+        self.recorder.boost("threads", self._boost_hz())
+        self.recorder.boost("engine", _ENGINE_BOOST_HZ)
         try:
             if profiler.start(self.options.steps, min(_START_SECONDS, self.options.export_timeout)):
                 self._look()
@@ -227,8 +227,8 @@ class _Collection:
                     self.note("profiler", f"{done - first} of {self.options.steps} steps were seen while it ran")
         finally:
             self._look()
-            self._boost("threads", None)
-            self._boost("engine", None)
+            self.recorder.boost("threads", None)
+            self.recorder.boost("engine", None)
             self._stop_and_fetch(profiler)
 
     def _done(self, profiler: TorchProfiler, first: int | None) -> bool:
@@ -320,10 +320,6 @@ class _Collection:
         history = self.metrics.history if self.metrics else []
         steps = [point.steps for point in (history[0], history[-1]) if point.steps is not None] if history else []
         return int(steps[-1] - steps[0]) if steps else None
-
-    def _boost(self, name: str, hz: float | None) -> None:
-        if name in self.recorder.tasks:
-            self.recorder.tasks[name].boost(hz)
 
     def _boost_hz(self) -> float:
         per_second = self._steps_per_s()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import select
@@ -46,6 +47,10 @@ class Alarm:
         self.rung = True
         os.eventfd_write(self._file, 1)
 
+    def nudge(self) -> None:
+        """Wake the sleeper once."""
+        os.eventfd_write(self._file, 1)
+
     def sleeper(self) -> Callable[[float], bool]:
         """Return a function for one thread that sleeps for some seconds, and tells whether the alarm rang."""
         poll = select.poll()
@@ -56,6 +61,8 @@ class Alarm:
                 time.sleep(max(0.0, seconds))
             else:
                 poll.poll(1000 * seconds)
+                with contextlib.suppress(BlockingIOError):  # nobody nudged
+                    os.eventfd_read(self._file)
             return self.rung
 
         return sleep
@@ -95,6 +102,7 @@ class Task:
         """Sample at another rate, whatever it costs, until called with None."""
         self._boosted = hz is not None
         self.hz = hz or self.sampler.hz
+        self.due = time.monotonic()
 
     def tick(self) -> None:
         """Sample once, and choose when to do so again. A sampler that fails is not asked again."""
@@ -155,6 +163,11 @@ class Lane:
         """Begin to sample."""
         self._thread.start()
 
+    def boost(self, task: Task, hz: float | None) -> None:
+        """Change a task's rate at once."""
+        task.boost(hz)
+        self._alarm.nudge()
+
     def stop(self, timeout: float) -> None:
         """End sampling, and close samplers and journals. A sampler that does not come back from its call is left behind."""
         self._alarm.ring()
@@ -212,6 +225,7 @@ class Recorder:
         ]
         self.tasks = {task.sampler.name: task for lane in lanes for task in lane}
         self._lanes = [Lane(tasks, note) for tasks in lanes]
+        self._lane_of = {task.sampler.name: lane for tasks, lane in zip(lanes, self._lanes, strict=True) for task in tasks}
         self._stop = threading.Event()
         self._flusher = threading.Thread(target=self._flush_until_stopped, name="rca-flush", daemon=True)
 
@@ -226,6 +240,11 @@ class Recorder:
         self._flusher.join()
         for lane in self._lanes:
             lane.stop(timeout=2.0)
+
+    def boost(self, name: str, hz: float | None) -> None:
+        """Let a sampler, if there is one of that name, sample at another rate, whatever it costs, until called with None."""
+        if name in self.tasks:
+            self._lane_of[name].boost(self.tasks[name], hz)
 
     @property
     def samples(self) -> int:
