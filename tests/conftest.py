@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from sampling_tools import start  # noqa: F401  (a fixture of several files)
 
 from rca import cli as command_line
 
