@@ -20,10 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from collectors import engines
+from collectors import clocks, engines
+from collectors.clocks import read_clocks
 from collectors.collect import Options
 from collectors.collect import collect as collect_here
 from rca.capture.load import load
+from rca.capture.manifest import Clocks
 
 FAKE = Path(__file__).with_name("fake_engine.py")
 
@@ -295,3 +297,21 @@ def test_a_server_on_another_machine_is_not_profiled(tmp_path: Path, monkeypatch
     assert collected.manifest.traces == []
     assert "is another machine: run the collector there" in collected.manifest.events[0].text
     assert "process_*" in collected.manifest.unavailable
+
+
+def test_a_wall_clock_that_is_set_is_said_and_moves_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = time.monotonic()
+
+    def read_and_step() -> Clocks:
+        read = read_clocks()
+        by_ns = 5_000_000_000 if time.monotonic() - begin > 1 else 0
+        return Clocks(read.realtime_ns + by_ns, read.boottime_ns, read.monotonic_ns)
+
+    monkeypatch.setattr(clocks, "read_clocks", read_and_step)
+    collect_here(Options(output=tmp_path / "out", duration=3))
+    [event] = manifest(tmp_path / "out")["events"]
+    assert (event["kind"], event["text"]) == ("clock_step", "the wall clock was set by +5.000 s")
+    capture = load(tmp_path / "out")
+    assert "clock_jump" in {finding.code for finding in capture.findings}
+    times = capture.counters.filter(metric="host_cpu_usage")["ts_ns"]
+    assert times.diff().max() < 1_000_000_000

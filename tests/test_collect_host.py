@@ -39,6 +39,7 @@ HOST_METRICS: dict[Callable[[float], Sampler], str] = {
     Sensors: "cpu_temp cpu_power cpu_throttle_events",
     Pressure: "pressure_cpu_some pressure_io_some pressure_io_full pressure_memory_some pressure_memory_full",
 }
+"""What each sampler either says or names as unavailable."""
 
 
 class TestRate:

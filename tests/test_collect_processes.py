@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
@@ -33,10 +32,7 @@ from sampling_tools import (
 from collectors.clocks import CaptureClock
 from collectors.process_tree import REFRESH_NS, ProcessTree
 from collectors.samplers import processes
-from collectors.samplers.host import Cores, Cpu, Disks, Memory, Network, Sensors
-from collectors.samplers.pressure import Pressure
 from collectors.samplers.processes import Processes, Threads
-from collectors.sampling import Sampler
 from rca.capture.metrics import METRICS
 
 
@@ -282,17 +278,3 @@ class TestProcesses:
 
         monkeypatch.setattr(processes, "text_of", ends_first)
         assert sampler.sample(SECOND) == []
-
-
-HOST_METRICS: dict[Callable[[float], Sampler], str] = {
-    Cpu: "host_cpu_usage host_cpu_system host_cpu_iowait host_cpu_steal host_procs_running host_procs_blocked "
-    "host_ctx_switches",
-    Cores: "core_usage cpu_frequency",
-    Memory: "host_mem_usage host_mem_available host_mem_cache host_swap_used host_swap_in host_swap_out "
-    "host_major_faults host_direct_reclaim host_background_reclaim",
-    Disks: "disk_busy",
-    Network: "net_rx_rate net_tx_rate net_drops net_errors tcp_retransmits",
-    Sensors: "cpu_temp cpu_power cpu_throttle_events",
-    Pressure: "pressure_cpu_some pressure_io_some pressure_io_full pressure_memory_some pressure_memory_full",
-}
-"""What each sampler either says or names as unavailable."""
