@@ -15,12 +15,12 @@ from collectors.redact import redacted
 from collectors.sampling import Note
 from rca.capture.manifest import ProcessFacts
 
-REFRESH_NS = 1_000_000_000
+REFRESH_NS = 2_000_000_000
 """Looking for new processes costs more than reading those that are known."""
 
 
 class ProcessTree:
-    """The processes ``roots`` and their descendants, without this one, looked up again once a second.
+    """The processes ``roots`` and their descendants, without this one, looked up again every two seconds.
 
     Several threads ask; one of them, the sampler of processes, refreshes.
     """

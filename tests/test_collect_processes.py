@@ -100,7 +100,7 @@ class TestThreads:
     ) -> None:
         """Ten threads rest until the settled ones are left out, then one after the other runs a while."""
         monkeypatch.setattr(processes, "MAX_THREADS", most)
-        monkeypatch.setattr(processes, "_SETTLED_NS", SECOND // 5)
+        monkeypatch.setattr(processes, "_MANY_REST_NS", SECOND // 5)
         process = start(
             "import sys, threading, time\n"
             "def work(turn):\n"

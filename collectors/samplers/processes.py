@@ -17,16 +17,19 @@ from collectors.sampling import Rate, Sample, sample
 _NS_TO_PERCENT = 1e-7
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_LOOK_NS = 1_000_000_000
+_LOOK_NS = 2_000_000_000
 """Looking for new threads costs more than reading those that are known."""
 
-_SETTLED_NS = 240_000_000
+_QUIET_SHARE = 0.02
 _RESTS_NS = 240_000_000
-"""A thread that has not run for so long is read only so often, until it runs again: most threads of a server wait for ever.
-What one ran meanwhile counts for the moment in which that was found, so that sums are right."""
+"""A thread that lately had, or waited for, less than this share of a core is read only so often: most threads of a server
+wait for ever, or wake up for moments. What it had meanwhile counts for the moment in which it is read: sums are right."""
+
+_CLOSE_NS = 20_000_000
+"""Where ticks lie closer together than this, single steps are looked at, and every thread is read at every tick."""
 
 MAX_THREADS = 512
-"""Where more are watched, those that do not run are read only once in `_MANY_REST_NS`."""
+"""Where more are watched, quiet ones are read only once in `_MANY_REST_NS`."""
 _MANY_REST_NS = 1_000_000_000
 
 _ROLES_NS = 190_000_000
@@ -34,9 +37,9 @@ _ROLES_NS = 190_000_000
 
 
 class _Thread:
-    """One thread: its open ``schedstat``, what it said last, and when it last said something new."""
+    """One thread: its open ``schedstat``, what it said last, when that was, and whether there was little of it."""
 
-    __slots__ = ("content", "file", "moved_ns", "on_ns", "read_ns", "role", "wait_ns")
+    __slots__ = ("content", "file", "on_ns", "quiet", "read_ns", "role", "wait_ns")
 
     def __init__(self, folder: Path, role: str, now_ns: int) -> None:
         """Open it. Raises OSError where the thread has ended, or too many files are open."""
@@ -44,13 +47,14 @@ class _Thread:
         self.role = role
         self.content = b""
         self.on_ns = self.wait_ns = 0
-        self.moved_ns = self.read_ns = now_ns
+        self.quiet = False
+        self.read_ns = now_ns
 
-    def gained(self, content: bytes, now_ns: int) -> tuple[int, int]:
+    def gained(self, content: bytes) -> tuple[int, int]:
         """Return the ns on a core and waiting for one since the last time; ``content``: of its file, changed since then."""
         on, waiting, _ = content.split()
         before = self.on_ns, self.wait_ns
-        self.content, self.moved_ns = content, now_ns
+        self.content = content
         self.on_ns, self.wait_ns = int(on), int(waiting)
         return self.on_ns - before[0], self.wait_ns - before[1]
 
@@ -87,7 +91,7 @@ class _Process:
             try:
                 thread = _Thread(folder / tid, role, now_ns)
                 if first:
-                    thread.gained(os.pread(thread.file, 64, 0), now_ns)
+                    thread.gained(os.pread(thread.file, 64, 0))
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     raise
@@ -98,24 +102,27 @@ class _Process:
     def read(self, now_ns: int, rests_ns: int) -> tuple[int, int]:
         """Return the ns on a core and waiting of all threads since the last call, and add them to their roles'."""
         total_on = total_waiting = 0
-        settled_ns, rested_ns = now_ns - _SETTLED_NS, now_ns - rests_ns
+        rested_ns = now_ns - rests_ns
         for tid, thread in list(self.threads.items()):
-            if thread.moved_ns < settled_ns and thread.read_ns > rested_ns:
+            if thread.quiet and thread.read_ns > rested_ns:
                 continue
-            thread.read_ns = now_ns
             try:
                 content = os.pread(thread.file, 64, 0)
             except OSError:
                 os.close(thread.file)
                 del self.threads[tid]
                 continue
-            if content != thread.content:
-                on, waiting = thread.gained(content, now_ns)
-                total_on += on
-                total_waiting += waiting
-                role = self.roles[thread.role]
-                role[0] += on
-                role[1] += waiting
+            unread_ns, thread.read_ns = now_ns - thread.read_ns, now_ns
+            if content == thread.content:
+                thread.quiet = True
+                continue
+            on, waiting = thread.gained(content)
+            thread.quiet = on + waiting < _QUIET_SHARE * unread_ns
+            total_on += on
+            total_waiting += waiting
+            role = self.roles[thread.role]
+            role[0] += on
+            role[1] += waiting
         return total_on, total_waiting
 
     def close(self) -> None:
@@ -153,7 +160,8 @@ class Threads:
         watched = sum(len(process.threads) for process in self._processes.values())
         rests_ns = _RESTS_NS if watched <= MAX_THREADS else _MANY_REST_NS
         for process in self._processes.values():
-            gained = process.read(now_ns, rests_ns)
+            close = now_ns - process.at_ns < _CLOSE_NS
+            gained = process.read(now_ns, 0 if close else rests_ns)
             if process.at_ns:
                 samples += _of_process(now_ns, process, *gained)
             process.at_ns = now_ns
