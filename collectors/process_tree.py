@@ -40,11 +40,6 @@ class ProcessTree:
         """Return those that are alive, as of the last refresh."""
         return self._alive
 
-    def add_root(self, pid: int) -> None:
-        """Watch one more process and what it starts."""
-        self._roots.append(pid)
-        self.refresh(announce=False)
-
     def refresh_if_due(self, now_ns: int) -> None:
         """Refresh once in `REFRESH_NS`."""
         if now_ns >= self._due_ns:

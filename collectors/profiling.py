@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from collectors.clocks import CaptureClock
-from collectors.engines import Engine, same_files
+from collectors.engines import Engine, from_here, same_files
 from collectors.samplers.engine import Progress
 from collectors.sampling import Note
 from collectors.server import API_KEY_VARIABLE, Server, ServerError
@@ -20,6 +21,9 @@ from rca.capture.manifest import ProfilerFacts, Throughput
 
 SETTINGS = {"activities": ["CPU", "GPU"], "with_stack": False, "record_shapes": False}
 """Stacks and shapes slow the host's side much, and make traces huge (FORMATS.md §8, 19)."""
+
+_WRITTEN = re.compile(r"\.trace\.json(?:\.gz)?$|profiler_out[\w.-]*\.txt$")
+"""Names of what engines write (FORMATS.md §2.1, §3.1)."""
 
 _SETTLED_SECONDS = 1.0
 _POLL_SECONDS = 0.1
@@ -113,7 +117,11 @@ class TorchProfiler:
                 break
             time.sleep(_POLL_SECONDS)
         self.facts.written_ns = self.clock.now_ns()
-        return [_moved(path, into) for path in sorted(sizes) if not _is_blank(path)]
+        fetched = [_moved(path, into) for path in sorted(sizes) if not _is_blank(path)]
+        if self.folder.name.startswith("rca-profile-"):
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+        return fetched
 
     def new_files(self) -> list[Path]:
         """Return what is in the server's folder that was not there when the profiler started."""
@@ -148,21 +156,21 @@ class TorchProfiler:
 def shared_folder(traces: Path, pid: int | None) -> tuple[Path, Path]:
     """Return a folder that both a server and we can use for traces: as we see it, and as the server does.
 
-    It is ``traces`` itself where the server sees our files and may write there; else a new one in its ``/tmp``.
+    It is ``traces`` itself where the server sees our files and may write there; else a new one in its ``/tmp``, for nobody
+    else can get at what is in a capture.
     """
-    if pid is None or not same_files(pid):
-        name = Path("/tmp", f"rca-profile-{os.getpid()}-{time.time_ns()}")  # noqa: S108  (the server makes it)
-        return (Path(f"/proc/{pid}/root") / name.relative_to("/") if pid else name), name
-    try:
-        owner = os.stat(f"/proc/{pid}")
-    except OSError:
+    if pid is not None and same_files(pid) and _owner(pid) in (os.geteuid(), 0):
         return traces, traces
-    if owner.st_uid not in (os.geteuid(), 0):
-        if os.geteuid() != 0:
-            name = Path("/tmp", f"rca-profile-{os.getpid()}-{time.time_ns()}")  # noqa: S108
-            return name, name
-        os.chown(traces, owner.st_uid, owner.st_gid)
-    return traces, traces
+    name = Path("/tmp", f"rca-profile-{os.getpid()}-{time.time_ns()}")  # noqa: S108  (the server makes it)
+    return (from_here(pid, name) if pid is not None else name), name
+
+
+def _owner(pid: int) -> int:
+    """Return the user of a process; ourselves for one that is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return os.geteuid()
 
 
 def throughput(history: Sequence[Progress], begin_ns: int, end_ns: int) -> Throughput | None:
@@ -204,10 +212,11 @@ def measure_cost(facts: ProfilerFacts, history: Sequence[Progress], begin_ns: in
 
 
 def _files(folder: Path | None) -> list[Path]:
+    """Return what engines write into a folder when they profile; it may be a folder that others use too."""
     if folder is None:
         return []
     try:
-        return sorted(path for path in folder.rglob("*") if path.is_file())
+        return sorted(path for path in folder.iterdir() if _WRITTEN.search(path.name) and path.is_file())
     except OSError:
         return []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 HIDDEN = "[redacted]"
 
@@ -120,9 +119,3 @@ def redacted_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, list) and all(isinstance(item, (str, int, float, bool)) for item in value):
             shown[name] = [redacted_text(item) if isinstance(item, str) else item for item in value]
     return shown
-
-
-def redacted_url(url: str) -> str:
-    """Return a URL without user, password and query."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

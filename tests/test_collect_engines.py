@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from collectors import engines
+from collectors import engines, profiling
 from collectors.engines import expected_traces, from_here, same_files
 from collectors.pack import trace_facts
 from collectors.profiling import shared_folder, throughput
@@ -76,6 +77,28 @@ def test_the_files_of_a_container_are_reached_through_its_process() -> None:
             assert seen == Path(f"/proc/{inside.pid}/root") / served.relative_to("/")
         finally:
             inside.kill()
+
+
+def test_a_server_of_another_user_cannot_write_into_a_capture(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may start a program as another user")
+    with subprocess.Popen(["sleep", "60"], user=65534) as server:
+        try:
+            seen, served = shared_folder(tmp_path, server.pid)
+            assert seen == served
+            assert served.name.startswith("rca-profile-")
+        finally:
+            server.kill()
+    assert shared_folder(tmp_path, os.getpid()) == (tmp_path, tmp_path)
+
+
+def test_only_what_engines_write_is_fetched(tmp_path: Path) -> None:
+    for name in ("rank0.1.pt.trace.json.gz", "1-TP-0.trace.json.gz", "profiler_out_0.txt", "server.log", "notes.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.trace.json").touch()
+    found = {path.name for path in profiling._files(tmp_path)}
+    assert found == {"rank0.1.pt.trace.json.gz", "1-TP-0.trace.json.gz", "profiler_out_0.txt"}
 
 
 @pytest.mark.parametrize("url", ["http://", "ftp://host", "http://host:port"])

@@ -190,11 +190,6 @@ class TestProcessTree:
         tree.refresh()
         assert tree.pids() == [child]
 
-    def test_a_root_that_is_added_is_watched_at_once(self, start: Start) -> None:
-        tree = tree_of()
-        tree.add_root(start(WAITING).pid)
-        assert len(tree.pids()) == 1
-
     def test_the_collector_itself_is_never_in_the_tree(self, start: Start) -> None:
         child = start(WAITING)
         assert tree_of(os.getpid(), child.pid).pids() == [child.pid]
