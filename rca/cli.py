@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from rca.cli_lab import lab
 from rca.errors import OutputError, RcaError
 from rca.version import COMPARISON_SCHEMA, __version__
 
@@ -335,6 +336,9 @@ def collect(  # noqa: PLR0913, PLR0917
         line.clear()
     _to_stdout(collecting.summary(str(done.folder), done.manifest))
     sys.exit(0)
+
+
+cli.add_command(lab)
 
 
 def _list_anchors(sides: dict[str, Path], quiet: bool) -> NoReturn:

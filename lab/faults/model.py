@@ -1,0 +1,144 @@
+"""What a fault is, and what it may touch."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lab.groups import Groups
+from lab.load import Load
+from lab.undo import Undo
+from rca.errors import RcaError
+
+_READY_SECONDS = 60.0
+
+Parameters = dict[str, Any]
+
+
+class FaultError(RcaError):
+    """A fault could not be injected: which one, and why."""
+
+    exit_code = 2
+
+
+@dataclass
+class Situation:
+    """The server that a fault is for, and the machine around it.
+
+    Attributes:
+        undo: undoes what is changed.
+        root: pid of the server; everything that it started counts as it.
+        may_touch: whether its processes may be changed: the lab started it, or was told its pid.
+        groups: the control groups of a server that the lab started; None of one that it did not.
+        cores: cores that the server may use.
+        used_cores: what it uses of them, undisturbed and under its load.
+        port: where it serves.
+        folder: on the server's disk, for files of ours.
+        seconds: after so long a fault ends, whatever happens.
+        allowed: flags of what may be touched although the lab did not start it: ``clocks``, ``foreign``.
+        python: a Python that has torch, for what needs a GPU.
+        gpu: index of the GPU that is disturbed.
+    """
+
+    undo: Undo
+    root: int
+    may_touch: bool
+    groups: Groups | None
+    cores: list[int]
+    used_cores: float
+    port: int
+    folder: Path
+    seconds: float
+    allowed: frozenset[str] = frozenset()
+    python: str = sys.executable
+    gpu: int = 0
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the server's processes at this moment."""
+        try:
+            root = psutil.Process(self.root)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    @contextmanager
+    def hog(self, *arguments: str) -> Iterator[None]:
+        """Run one of `lab.hogs` beside the server. Raises `FaultError` where it does not get to work."""
+        with self._beside([sys.executable, "-P", "-m", "lab.hogs", *arguments]):
+            yield
+
+    @contextmanager
+    def gpu_hog(self, *arguments: str) -> Iterator[None]:
+        """Run one of `lab.gpu_hogs` on the GPU. Raises `FaultError` where it does not get to work."""
+        script = Path(__file__).parents[1] / "gpu_hogs.py"
+        with self._beside([self.python, str(script), *arguments, "--gpu", str(self.gpu)]):
+            yield
+
+    @contextmanager
+    def _beside(self, command: list[str]) -> Iterator[None]:
+        one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        with tempfile.TemporaryDirectory() as place:
+            ready, log = Path(place, "ready"), Path(place, "log")
+            command = [*command, "--seconds", str(int(self.seconds)), "--ready", str(ready)]
+            with self.undo.running(command, self.seconds, one, log) as process:
+                deadline = time.monotonic() + _READY_SECONDS
+                while not ready.exists():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+                        raise FaultError(f"{' '.join(command[:5])}: did not get to work: {said[-1]}")
+                    time.sleep(0.05)
+                yield
+
+
+def _no_reason(_situation: Situation) -> str | None:
+    return None
+
+
+def _nothing(_situation: Situation, _severity: float) -> AbstractContextManager[Parameters]:
+    return nullcontext({})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of trouble.
+
+    Attributes:
+        name: as suites call it.
+        cause: the entry of the catalogue (DESIGN.md) that a verdict should name.
+        text: what is done.
+        unit: what the severity is measured in.
+        severities: settings of the dial that make sense, mildest first.
+        device: where the trouble is.
+        unavailable: why a machine or server cannot have it; None where it can.
+        inject: starts it, and ends it with the block; yields numbers for the label.
+        background: what is there on both sides, so that only the fault differs.
+        load: of the abnormal side.
+        change: whether the server has to be started anew, with the arguments that its workload has for ``software_change``.
+        recording: whether it is the abnormal side's recording that differs.
+    """
+
+    name: str
+    cause: str
+    text: str
+    unit: str
+    severities: tuple[float, ...]
+    device: str = "Host"
+    unavailable: Callable[[Situation], str | None] = _no_reason
+    inject: Callable[[Situation, float], AbstractContextManager[Parameters]] = _nothing
+    background: Callable[[Situation, float], AbstractContextManager[Parameters]] = _nothing
+    load: Callable[[Load, float], Load] | None = None
+    change: bool = False
+    recording: bool = False
+
+
+def joined(cores: Sequence[int]) -> str:
+    """Write cores as `lab.hogs` reads them."""
+    return ",".join(map(str, cores))
