@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -53,7 +54,7 @@ def run(command: list[str]) -> Action:
 
 
 def delete(path: Path) -> Action:
-    """Delete a file."""
+    """Delete a folder with all that is in it."""
     return {"do": "delete", "path": str(path)}
 
 
@@ -67,7 +68,7 @@ def perform(action: Action) -> str | None:
     arguments = {name: value for name, value in action.items() if name != "do"}
     try:
         _ACTIONS[action["do"]](**arguments)
-    except Exception as error:  # noqa: BLE001  (whatever it is, the other actions still have to be carried out)
+    except Exception as error:  # whatever it is, the other actions still have to be carried out
         return f"{action['do']} {arguments}: {error}"
     return None
 
@@ -144,7 +145,8 @@ def _run(command: list[str]) -> None:
 
 
 def _delete(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
+    if Path(path).exists():
+        shutil.rmtree(path)
 
 
 def _unlock_clocks(index: int) -> None:

@@ -14,7 +14,22 @@ from dataclasses import dataclass, field
 from collectors.server import Server, ServerError
 from lab.priority import clients_first
 
-_WORDS = "def main(path): return open for line in data if not value else None import self class".split()
+_WORDS = (
+    "def",
+    "main(path):",
+    "return",
+    "open",
+    "for",
+    "line",
+    "in",
+    "data",
+    "if",
+    "not",
+    "value",
+    "else",
+    "import",
+    "class",
+)
 _TIMEOUT_SECONDS = 300.0
 _STAGGER_SECONDS = 0.13
 """Clients start out of step, so that not all of a batch is prefilled at once."""

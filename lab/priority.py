@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _HOG, _CLIENT = 1, 2
 
@@ -19,6 +21,18 @@ def clients_first(pid: int = 0) -> None:
     Of the calling thread it is not passed on to the threads and processes that it starts: those may be servers.
     """
     _set(pid, os.SCHED_RR if pid else os.SCHED_RR | os.SCHED_RESET_ON_FORK, _CLIENT)
+
+
+@contextmanager
+def clients_first_here() -> Iterator[None]:
+    """Do so for the calling thread until the block ends."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    clients_first()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def hogs_first() -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 
 from collectors.machine import host_facts
+from lab import actions
 from lab.case import TRUTH, Effect, Truth, write_truth
 from lab.faults import FAULTS, Fault, FaultError, Situation
 from lab.groups import Groups, own_groups
-from lab.priority import clients_first
+from lab.priority import clients_first, clients_first_here
 from lab.serving import Serving, WorkloadError, found, started
 from lab.suite import Case, Suite, Workload, plan
 from lab.undo import Undo, signals_unwind
@@ -52,7 +53,7 @@ class Record(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. ``doing``: in words; ``seconds``: since it began, cases that were there already not counted."""
+    """How far a run is: cases that are finished, of how many, and what is done now, in words."""
 
     done: int
     of: int
@@ -108,8 +109,7 @@ class Run:
         self._finished = sum((self.out / case.name / TRUTH).exists() for case in cases)
         self._ends = time.monotonic() + 60 * self.suite.limit_minutes
         left = 0
-        clients_first()
-        with signals_unwind(), Undo() as undo:
+        with clients_first_here(), signals_unwind(), Undo() as undo:
             try:
                 for name, workload in self.suite.workloads.items():
                     todo = [c for c in cases if c.workload == name and not (self.out / c.name / TRUTH).exists()]
@@ -127,16 +127,20 @@ class Run:
 
     def _workload(self, name: str, workload: Workload, cases: list[Case], undo: Undo) -> int:
         """Run the cases of one workload; return how many were left for lack of time."""
-        with tempfile.TemporaryDirectory(prefix="rca-lab-") as place, ExitStack() as stack:
+        self.record.unavailable.pop(name, None)
+        place = Path(tempfile.mkdtemp(prefix="rca-lab-"))
+        with ExitStack() as stack:
+            stack.enter_context(undo.holding(actions.delete(place)))
             groups = stack.enter_context(own_groups(undo, f"rca-lab-{os.getpid()}"))
-            server = _Server(workload, groups, undo, Path(place), self._ends + _FAULT_SECONDS)
+            server = _Server(workload, groups, undo, place, self._ends + _FAULT_SECONDS)
             stack.callback(server.end)
             try:
                 self._tell(f"{name}: starting its server")
                 serving = server.with_arguments(())
                 self.record.workloads[name] = " ".join(workload.command) or workload.url
-                situation = self._situation(serving, groups, undo, server.used_cores(self.suite.seed))
-            except (WorkloadError, RcaError) as error:
+                used_cores = server.used_cores(self.suite.seed)
+                situation = self._situation(serving, groups, undo, place, used_cores)
+            except RcaError as error:
                 self.record.unavailable.setdefault(name, {})["*"] = str(error)
                 self.on_note(f"workload {name} is not available: {error}")
                 self._of -= len(cases)
@@ -149,7 +153,7 @@ class Run:
                 self._attempts(case, server, situation)
         return 0
 
-    def _situation(self, serving: Serving, groups: Groups, undo: Undo, used_cores: float) -> Situation:
+    def _situation(self, serving: Serving, groups: Groups, undo: Undo, place: Path, used_cores: float) -> Situation:
         python = os.path.expandvars(serving.workload.python) or sys.executable
         return Situation(
             undo=undo,
@@ -159,6 +163,7 @@ class Run:
             cores=serving.cores(),
             used_cores=used_cores,
             port=serving.server.port,
+            scratch=place,
             folder=self.out,
             seconds=_FAULT_SECONDS,
             allowed=self.allowed,

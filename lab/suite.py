@@ -209,7 +209,7 @@ def _cases(suite: Suite) -> list[Case]:
 
 
 def filled_in(words: list[str], places: dict[str, str]) -> list[str]:
-    """Return a command with its placeholders and environment variables filled in. Raises `KeyError` for one that is not set."""
+    """Return a command with placeholders and variables filled in. Raises `KeyError`, naming a variable that is not set."""
     filled = []
     for word in words:
         for name, value in places.items():

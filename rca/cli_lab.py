@@ -74,15 +74,25 @@ def run(suite: Path, output: Path, allow: tuple[str, ...], only: tuple[str, ...]
     epilog="""\b
 Examples:
   rca lab list
-  rca lab list cpu""",
+  rca lab list cpu
+  rca lab list --check --allow clocks""",
 )
 @click.argument("suite", type=click.Path(path_type=Path), required=False)
-def show(suite: Path | None) -> None:
-    """List the faults, with the cause that each should be found as, and what this machine cannot have; or the cases of SUITE."""
+@click.option("--check", is_flag=True, help="Try which faults this machine can have, and say why not.")
+@click.option("--allow", type=click.Choice(["clocks", "foreign"]), multiple=True, help="As of `rca lab run`; for --check.")
+def show(suite: Path | None, check: bool, allow: tuple[str, ...]) -> None:
+    """List the faults, each with the cause that it should be found as; or the cases of SUITE."""
+    from lab.check import machine_lacks  # noqa: PLC0415
     from lab.suite import read_suite  # noqa: PLC0415
     from reports import lab as drawn  # noqa: PLC0415
 
-    click.echo(drawn.cases_text(read_suite(suite)) if suite else drawn.faults_text(), nl=False)
+    if suite and check:
+        raise click.UsageError("--check is of faults: leave SUITE out")
+    if suite:
+        text = drawn.cases_text(read_suite(suite))
+    else:
+        text = drawn.faults_text(machine_lacks(frozenset(allow)) if check else None)
+    click.echo(text, nl=False)
 
 
 @lab.command(

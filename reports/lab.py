@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -83,14 +83,15 @@ def exit_code(done: Done) -> int:
     return 4 if done.left or done.record.failed else 0
 
 
-def faults_text() -> str:
-    """List the faults."""
+def faults_text(lacking: Mapping[str, str] | None = None) -> str:
+    """List the faults; with ``lacking``, why this machine cannot have some of them."""
     table = Table(box=None, pad_edge=False)
-    for name in ("fault", "cause", "severity", "what is done"):
+    for name in ("fault", "cause", "severity", "what is done", *(["here"] if lacking is not None else [])):
         table.add_column(name, overflow="fold")
     for fault in FAULTS.values():
         dial = ", ".join(f"{value:g}" for value in fault.severities)
-        table.add_row(fault.name, fault.cause, f"{dial} {fault.unit}".strip(), fault.text)
+        here = [lacking.get(fault.name, "yes")] if lacking is not None else []
+        table.add_row(fault.name, fault.cause, f"{dial} {fault.unit}".strip(), fault.text, *here)
     return _drawn(table)
 
 

@@ -3,7 +3,8 @@
     fake_engine.py PORT TRACE_DIR BEHAVIOUR
 
 Behaviours: fine, no_profiler (404), taken (409), refuses (500), start_hangs, stop_hangs, no_trace, endless_trace (never
-done), dies (as the profiler starts). ``GET /profiling`` tells whether its profiler runs.
+done), dies (as the profiler starts). ``GET /profiling`` tells whether its profiler runs. It serves completions, one every few
+milliseconds, and says that it is healthy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ STEP_SECONDS = 0.01
 class Engine:
     def __init__(self, traces: Path, behaviour: str) -> None:
         self.traces = traces
+        traces.mkdir(parents=True, exist_ok=True)
         self.behaviour = behaviour
         self.began = time.monotonic()
         self.profiling = False
@@ -72,9 +74,15 @@ def handler(engine: Engine) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             pages = {"/version": '{"version": "0.32.0"}', "/metrics": engine.metrics(), "/profiling": str(engine.profiling)}
+            pages |= {"/health": "", "/v1/models": '{"data": [{"id": "fake"}]}'}
             self.answer(200 if self.path in pages else 404, pages.get(self.path, ""))
 
         def do_POST(self) -> None:
+            if self.path == "/v1/completions":
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                time.sleep(asked["max_tokens"] * STEP_SECONDS / 10)
+                self.answer(200, '{"choices": []}')
+                return
             self.answer(engine.start() if self.path == "/start_profile" else engine.stop(), "")
 
         def answer(self, status: int, text: str) -> None:

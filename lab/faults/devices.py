@@ -54,7 +54,8 @@ def _netem(kind: str, unit: str, situation: Situation, severity: float) -> Itera
 def _no_netem(situation: Situation) -> str | None:
     if shutil.which("tc") is None:
         return "there is no program tc (package iproute2)"
-    shown = subprocess.run(["tc", "qdisc", "show", *_LOOPBACK], capture_output=True, text=True, timeout=30, check=False)  # noqa: S607
+    show = ["tc", "qdisc", "show", *_LOOPBACK]
+    shown = subprocess.run(show, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
     if "noqueue" not in shown.stdout:
         return f"the loopback device has a queueing discipline already: {shown.stdout.strip()}"
     with situation.undo.holding(actions.run(["sh", "-c", " ".join(_RESTORE) + " 2>/dev/null || true"])):

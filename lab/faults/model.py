@@ -41,7 +41,8 @@ class Situation:
         cores: cores that the server may use.
         used_cores: what it uses of them, undisturbed and under its load.
         port: where it serves.
-        folder: on the server's disk, for files of ours.
+        scratch: folder for what hogs say.
+        folder: on the server's disk, for what hogs write.
         seconds: after so long a fault ends, whatever happens.
         allowed: flags of what may be touched although the lab did not start it: ``clocks``, ``foreign``.
         python: a Python that has torch, for what needs a GPU.
@@ -55,6 +56,7 @@ class Situation:
     cores: list[int]
     used_cores: float
     port: int
+    scratch: Path
     folder: Path
     seconds: float
     allowed: frozenset[str] = frozenset()
@@ -85,17 +87,17 @@ class Situation:
     @contextmanager
     def _beside(self, command: list[str]) -> Iterator[None]:
         one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        with tempfile.TemporaryDirectory() as place:
-            ready, log = Path(place, "ready"), Path(place, "log")
-            command = [*command, "--seconds", str(int(self.seconds)), "--ready", str(ready)]
-            with self.undo.running(command, self.seconds, one, log) as process:
-                deadline = time.monotonic() + _READY_SECONDS
-                while not ready.exists():
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-                        raise FaultError(f"{' '.join(command[:5])}: did not get to work: {said[-1]}")
-                    time.sleep(0.05)
-                yield
+        place = Path(tempfile.mkdtemp(dir=self.scratch))
+        ready, log = place / "ready", place / "log"
+        command = [*command, "--seconds", str(int(self.seconds)), "--ready", str(ready)]
+        with self.undo.running(command, self.seconds, one, log) as process:
+            deadline = time.monotonic() + _READY_SECONDS
+            while not ready.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+                    raise FaultError(f"{' '.join(command[:5])}: did not get to work: {said[-1]}")
+                time.sleep(0.05)
+            yield
 
 
 def _no_reason(_situation: Situation) -> str | None:
