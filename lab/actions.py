@@ -20,12 +20,13 @@ import psutil
 Action = dict[str, Any]
 
 _GRACE_SECONDS = 15.0
+_KILL_SECONDS = 5.0
 _EMPTY_SECONDS = 5.0
 
 
-def kill(process: psutil.Process) -> Action:
-    """End a process, with all of its session, that leads one."""
-    return {"do": "kill", "pid": process.pid, "started": process.create_time()}
+def kill(pid: int) -> Action:
+    """End a process that leads a session, with all of that session."""
+    return {"do": "kill", "pid": pid, "started": started(pid)}
 
 
 def write(path: Path, text: str) -> Action:
@@ -33,24 +34,26 @@ def write(path: Path, text: str) -> Action:
     return {"do": "write", "path": str(path), "text": text}
 
 
-def remove_group(folder: Path, parent: Path) -> Action:
-    """Remove a control group; who is still in it moves to its parent."""
-    return {"do": "remove_group", "folder": str(folder), "parent": str(parent)}
+def remove_group(folder: Path) -> Action:
+    """Remove a control group that the lab made, and end what is still in it."""
+    return {"do": "remove_group", "folder": str(folder)}
 
 
-def affinity(process: psutil.Process, cores: list[int]) -> Action:
-    """Let a process with all its threads run on these cores again."""
-    return {"do": "affinity", "pid": process.pid, "started": process.create_time(), "cores": cores}
+def affinity(pid: int) -> Action:
+    """Let a process, and all that it started, run on the cores that each thread has now."""
+    masks = {thread: sorted(os.sched_getaffinity(thread)) for thread in threads_of(pid)}
+    return {"do": "affinity", "pid": pid, "started": started(pid), "of_thread": masks, "otherwise": masks[pid]}
 
 
-def nice(process: psutil.Process, value: int) -> Action:
-    """Give a process with all its threads its priority back."""
-    return {"do": "nice", "pid": process.pid, "started": process.create_time(), "value": value}
+def nice(pid: int) -> Action:
+    """Give a process, and all that it started, the priority that each thread has now."""
+    values = {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads_of(pid)}
+    return {"do": "nice", "pid": pid, "started": started(pid), "of_thread": values, "otherwise": values[pid]}
 
 
-def run(command: list[str]) -> Action:
-    """Run a command."""
-    return {"do": "run", "command": command}
+def remove_qdisc(device: str, handle: str) -> Action:
+    """Remove a queueing discipline of ours from a network device."""
+    return {"do": "remove_qdisc", "device": device, "handle": handle}
 
 
 def delete(path: Path) -> Action:
@@ -58,9 +61,9 @@ def delete(path: Path) -> Action:
     return {"do": "delete", "path": str(path)}
 
 
-def unlock_clocks(index: int) -> Action:
+def unlock_clocks(uuid: str) -> Action:
     """Let a GPU choose its clocks again."""
-    return {"do": "unlock_clocks", "index": index}
+    return {"do": "unlock_clocks", "uuid": uuid}
 
 
 def perform(action: Action) -> str | None:
@@ -73,33 +76,62 @@ def perform(action: Action) -> str | None:
     return None
 
 
-def _same(pid: int, started: float) -> bool:
-    """Tell whether a process is still the one that was meant: numbers are used again."""
+def started(pid: int) -> int:
+    """Return when a process was started, in ticks since the machine was; 0 where there is none.
+
+    Not `psutil.Process.create_time`: that moves when the wall clock is set.
+    """
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 1.0
-    except psutil.NoSuchProcess:
-        return False
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
-def _kill(pid: int, started: float) -> None:
-    session = _session(pid) if _same(pid, started) else []
-    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _GRACE_SECONDS)):
-        for process in session:
+_started = started
+"""Under a name that the actions' arguments do not hide."""
+
+
+def threads_of(pid: int) -> list[int]:
+    """Return the threads of a process and of all that it started."""
+    threads = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-        _, session = psutil.wait_procs(session, timeout=seconds)
-        if not session:
-            return
+                threads += [thread.id for thread in process.threads()]
+    return threads
 
 
-def _session(leader: int) -> list[psutil.Process]:
-    """Return the processes of a session, its leader first: what a server started belongs to it, even when orphaned."""
+def _kill(pid: int, started: int) -> None:
+    if _started(pid) not in (0, started):  # the number is another's now
+        return
+    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+        deadline = time.monotonic() + seconds
+        told: set[int] = set()
+        while session := _session(pid):  # again and again: what is told to end may still start something
+            for member in session:
+                if member not in told:
+                    told.add(member)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(member, number)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+    if session := _session(pid):
+        raise OSError(f"processes {session} do not end")
+
+
+def _session(leader: int) -> list[int]:
+    """Return the processes of a session, its leader first, zombies left out.
+
+    The kernel gives a leader's number to nobody else as long as its session has members.
+    """
     found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError):
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return sorted(found, key=lambda process: process.pid != leader)
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(pid) == leader and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return sorted(found, key=lambda pid: (pid != leader, pid))
 
 
 def _write(path: str, text: str) -> None:
@@ -107,41 +139,44 @@ def _write(path: str, text: str) -> None:
         Path(path).write_text(text)
 
 
-def _remove_group(folder: str, parent: str) -> None:
+def _remove_group(folder: str) -> None:
+    """Remove a group; whoever is still in it was started by the lab, and is ended."""
     group = Path(folder)
     deadline = time.monotonic() + _EMPTY_SECONDS
     while group.is_dir():
-        for pid in (group / "cgroup.procs").read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                (Path(parent) / "cgroup.procs").write_text(pid)
+        with contextlib.suppress(FileNotFoundError):
+            for pid in (group / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
         try:
             group.rmdir()
+        except FileNotFoundError:
+            return
         except OSError:  # a process that ends stays in its group for a moment
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 
 
-def _threads(pid: int, started: float) -> list[int]:
-    if not _same(pid, started):
-        return []
-    return [thread.id for thread in psutil.Process(pid).threads()]
-
-
-def _affinity(pid: int, started: float, cores: list[int]) -> None:
-    for thread in _threads(pid, started):
+def _affinity(pid: int, started: int, of_thread: dict[Any, list[int]], otherwise: list[int]) -> None:
+    masks = {int(thread): mask for thread, mask in of_thread.items()}  # JSON makes words of numbers
+    for thread in threads_of(pid) if _started(pid) == started else []:
         with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(thread, cores)
+            os.sched_setaffinity(thread, masks.get(thread, otherwise))
 
 
-def _nice(pid: int, started: float, value: int) -> None:
-    for thread in _threads(pid, started):
+def _nice(pid: int, started: int, of_thread: dict[Any, int], otherwise: int) -> None:
+    values = {int(thread): value for thread, value in of_thread.items()}
+    for thread in threads_of(pid) if _started(pid) == started else []:
         with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, thread, value)
+            os.setpriority(os.PRIO_PROCESS, thread, values.get(thread, otherwise))
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=30)  # noqa: S603
+def _remove_qdisc(device: str, handle: str) -> None:
+    own = ["dev", device]
+    shown = subprocess.run(["tc", "qdisc", "show", *own], capture_output=True, text=True, timeout=30, check=True)  # noqa: S603, S607
+    if f" {handle} " in shown.stdout:
+        subprocess.run(["tc", "qdisc", "del", *own, "root", "handle", handle], check=True, capture_output=True, timeout=30)  # noqa: S603, S607
 
 
 def _delete(path: str) -> None:
@@ -149,12 +184,12 @@ def _delete(path: str) -> None:
         shutil.rmtree(path)
 
 
-def _unlock_clocks(index: int) -> None:
+def _unlock_clocks(uuid: str) -> None:
     import pynvml  # noqa: PLC0415  (only where there is a GPU)
 
     pynvml.nvmlInit()
     try:
-        pynvml.nvmlDeviceResetGpuLockedClocks(pynvml.nvmlDeviceGetHandleByIndex(index))
+        pynvml.nvmlDeviceResetGpuLockedClocks(pynvml.nvmlDeviceGetHandleByUUID(uuid))
     finally:
         pynvml.nvmlShutdown()
 
@@ -165,7 +200,7 @@ _ACTIONS: dict[str, Callable[..., None]] = {
     "remove_group": _remove_group,
     "affinity": _affinity,
     "nice": _nice,
-    "run": _run,
+    "remove_qdisc": _remove_qdisc,
     "delete": _delete,
     "unlock_clocks": _unlock_clocks,
 }

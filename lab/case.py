@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,10 @@ def write_truth(folder: Path, truth: Truth) -> None:
     """Write the label; a case without it is not finished."""
     text = msgspec.json.format(msgspec.json.encode(truth), indent=2)
     temporary = folder / f".{TRUTH}"
-    temporary.write_bytes(text + b"\n")
+    with temporary.open("wb") as out:
+        out.write(text + b"\n")
+        out.flush()
+        os.fsync(out.fileno())
     temporary.replace(folder / TRUTH)
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from collectors.machine import open_gpus
 from lab.faults import FAULTS, Situation
 from lab.groups import own_groups
 from lab.undo import Undo, signals_unwind
@@ -16,7 +17,7 @@ def machine_lacks(allowed: frozenset[str] = frozenset()) -> dict[str, str]:
 
     It is tried: control groups, and a queueing discipline that delays nobody's packets, are made and removed again.
     """
-    with signals_unwind(), Undo() as undo, own_groups(undo, f"rca-lab-{os.getpid()}") as groups:
+    with signals_unwind(), Undo() as undo, own_groups(undo) as groups:
         here = Situation(
             undo=undo,
             root=os.getpid(),
@@ -30,6 +31,7 @@ def machine_lacks(allowed: frozenset[str] = frozenset()) -> dict[str, str]:
             seconds=60.0,
             allowed=allowed,
             python=sys.executable,
+            gpu=next((gpu for gpu in open_gpus(lambda _kind, _text: None).facts if gpu.uuid.startswith("GPU-")), None),
         )
         found = {name: fault.unavailable(here) for name, fault in FAULTS.items()}
     return {name: reason for name, reason in found.items() if reason}

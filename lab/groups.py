@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -59,28 +60,38 @@ class Groups:
             file.write_text(str(limit))
             yield
 
-    def memory(self) -> dict[str, int]:
-        """Return what the group's memory is used for, in bytes (``memory.stat``)."""
-        lines = (self.folders["memory"] / "memory.stat").read_text().split("\n")
-        return {name: int(value) for name, _, value in (line.partition(" ") for line in lines) if value.isdigit()}
+    def holds(self, controller: str, pid: int) -> bool:
+        """Tell whether a process is in the group: a limit on another one would do nothing."""
+        return str(pid) in (self.folders[controller] / "cgroup.procs").read_text().split()
+
+    def kept_bytes(self) -> int:
+        """Return the memory of the group that the kernel cannot take back by dropping pages of files."""
+        folder = self.folders["memory"]
+        usage = next(f for f in (folder / "memory.current", folder / "memory.usage_in_bytes") if f.exists())
+        lines = (folder / "memory.stat").read_text().splitlines()
+        stat = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+        return int(usage.read_text()) - stat["active_file"] - stat["inactive_file"]
 
 
 @contextmanager
-def own_groups(undo: Undo, name: str) -> Iterator[Groups]:
+def own_groups(undo: Undo) -> Iterator[Groups]:
     """Make groups below ours, or as near to it as the machine allows, and remove them at the end."""
+    name = f"rca-lab-{os.getpid()}-{secrets.token_hex(3)}"
+    parents = {controller: _chain(controller) for controller in CONTROLLERS}
+    together = set.intersection(*map(set, parents.values()))
     folders: dict[str, Path] = {}
     missing: dict[str, str] = {}
     with ExitStack() as stack:
-        for controller in CONTROLLERS:
-            parent = _parent(controller)
-            if parent is None:
+        for controller, chain in parents.items():
+            usable = [parent for parent in chain if parent in together] if together else chain
+            if not usable:
                 missing[controller] = f"no control group with the {controller} controller can be made here"
                 continue
-            folder = parent / name
+            folder = usable[0] / name
             if folder not in folders.values():
-                stack.enter_context(undo.holding(actions.remove_group(folder, parent)))
+                stack.enter_context(undo.holding(actions.remove_group(folder)))
                 try:
-                    folder.mkdir(exist_ok=True)
+                    folder.mkdir()
                 except OSError as error:
                     missing[controller] = f"{folder}: {error.strerror}"
                     continue
@@ -88,13 +99,17 @@ def own_groups(undo: Undo, name: str) -> Iterator[Groups]:
         yield Groups(folders, missing)
 
 
-def _parent(controller: str) -> Path | None:
-    """Return the innermost group from ours upwards below which a group with this controller can be made."""
+def _chain(controller: str) -> list[Path]:
+    """Return the groups from ours upwards below which one with this controller can be made.
+
+    Of version 1 every controller has a tree of its own, of version 2 they share one: there a process is in one group only,
+    which has to have all controllers.
+    """
+    chain = []
     for folder in folders_of(os.getpid(), controller):
         passes_on = folder / "cgroup.subtree_control"
         with contextlib.suppress(OSError):
-            if passes_on.exists() and controller not in passes_on.read_text().split():
-                continue
-            if os.access(folder, os.W_OK):
-                return folder
-    return None
+            passed = not passes_on.exists() or controller in passes_on.read_text().split()
+            if passed and os.access(folder, os.W_OK):
+                chain.append(folder)
+    return chain

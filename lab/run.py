@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,14 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from collectors.machine import host_facts
+from collectors.redact import redacted
+from collectors.server import ServerError
 from lab import actions
 from lab.case import TRUTH, Effect, Truth, write_truth
 from lab.faults import FAULTS, Fault, FaultError, Situation
 from lab.groups import Groups, own_groups
 from lab.priority import clients_first, clients_first_here
-from lab.serving import Serving, WorkloadError, found, started
+from lab.serving import KeptServer, Serving, WorkloadError, gpu_of
 from lab.suite import Case, Suite, Workload, plan
 from lab.undo import Undo, signals_unwind
 from rca.errors import OutputError, RcaError, UsageError
@@ -31,11 +35,13 @@ RECORD_SCHEMA = "rca.lab.run/1"
 SIDES = ("normal", "abnormal")
 
 _EXPORT_SECONDS = 240.0
-"""A server may take long to write its trace when it is short of CPU."""
+"""Beyond the capture's own: a server may take long to write its trace when it is short of CPU."""
 
-_FAULT_SECONDS = 420.0
-_LOOK_SECONDS = 3.0
+_ANSWER_SECONDS = 60.0
 _TRIES = 2
+
+_OF_THE_CASE = (ServerError, psutil.Error, subprocess.SubprocessError, OSError)
+"""What a fault does to the server, or to what looks at it: the case failed, not the run."""
 
 
 class Record(msgspec.Struct):
@@ -90,6 +96,7 @@ class Run:
     on_progress: Callable[[Progress], None] = lambda _: None
     on_note: Callable[[str], None] = lambda _: None
     record: Record = field(default_factory=Record)
+    _undo_problems: list[str] = field(default_factory=list)
     _finished: int = 0
     _of: int = 0
     _ends: float = 0.0
@@ -104,7 +111,10 @@ class Run:
         cases = [case for case in plan(self.suite) if self._wanted(case)]
         if unknown := self.only - {"aa", *FAULTS}:
             raise UsageError(f"--only {min(unknown)}: no such fault; `rca lab list` shows those that there are")
-        self._open_folder()
+        with self._folder():
+            return self._run(cases)
+
+    def _run(self, cases: list[Case]) -> Done:
         self._of = len(cases)
         self._finished = sum((self.out / case.name / TRUTH).exists() for case in cases)
         self._ends = time.monotonic() + 60 * self.suite.limit_minutes
@@ -116,8 +126,10 @@ class Run:
                     if todo:
                         left += self._workload(name, workload, todo, undo)
             finally:
-                self.record.not_undone = undo.problems
                 self._save()
+                self._undo_problems = undo.problems
+        self.record.not_undone = self._undo_problems
+        self._save()
         return Done(self.out, self._finished, left, self.record)
 
     def _wanted(self, case: Case) -> bool:
@@ -131,16 +143,15 @@ class Run:
         place = Path(tempfile.mkdtemp(prefix="rca-lab-"))
         with ExitStack() as stack:
             stack.enter_context(undo.holding(actions.delete(place)))
-            groups = stack.enter_context(own_groups(undo, f"rca-lab-{os.getpid()}"))
-            server = _Server(workload, groups, undo, place, self._ends + _FAULT_SECONDS)
+            groups = stack.enter_context(own_groups(undo))
+            server = KeptServer(workload, groups, undo, place, self._ends + self._case_seconds)
             stack.callback(server.end)
             try:
                 self._tell(f"{name}: starting its server")
                 serving = server.with_arguments(())
-                self.record.workloads[name] = " ".join(workload.command) or workload.url
-                used_cores = server.used_cores(self.suite.seed)
-                situation = self._situation(serving, groups, undo, place, used_cores)
-            except RcaError as error:
+                self.record.workloads[name] = " ".join(redacted(workload.command)) or workload.url
+                situation = self._situation(serving, groups, undo, place, server.used_cores())
+            except (RcaError, *_OF_THE_CASE) as error:
                 self.record.unavailable.setdefault(name, {})["*"] = str(error)
                 self.on_note(f"workload {name} is not available: {error}")
                 self._of -= len(cases)
@@ -165,10 +176,16 @@ class Run:
             port=serving.server.port,
             scratch=place,
             folder=self.out,
-            seconds=_FAULT_SECONDS,
+            seconds=self._case_seconds,
             allowed=self.allowed,
             python=python,
+            gpu=gpu_of(serving.root),
         )
+
+    @property
+    def _case_seconds(self) -> float:
+        """How long a side may take at most; a fault ends then, whatever happens."""
+        return self.suite.settle_seconds + self.suite.capture_seconds + _EXPORT_SECONDS + 2 * _ANSWER_SECONDS
 
     def _possible(self, name: str, workload: Workload, cases: list[Case], situation: Situation) -> list[Case]:
         """Leave out what this machine or server cannot have, and write down why."""
@@ -187,13 +204,13 @@ class Run:
 
     # ---- a case
 
-    def _attempts(self, case: Case, server: _Server, situation: Situation) -> None:
+    def _attempts(self, case: Case, server: KeptServer, situation: Situation) -> None:
         """Run a case, once more if its server failed; then go on without it."""
         for attempt in range(1, _TRIES + 1):
             self._tell(case.name)
             try:
                 self._case(case, server, situation)
-            except (WorkloadError, FaultError) as error:
+            except (WorkloadError, FaultError, *_OF_THE_CASE) as error:
                 self.on_note(f"{case.name}: {error}" + (" (tried again)" if attempt < _TRIES else ""))
                 self.record.failed[case.name] = str(error)
                 server.end()
@@ -203,10 +220,10 @@ class Run:
                 break
         self._save()
 
-    def _case(self, case: Case, server: _Server, situation: Situation) -> None:
+    def _case(self, case: Case, server: KeptServer, situation: Situation) -> None:
         folder = self.out / case.name
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         order = SIDES[::-1] if case.abnormal_first else SIDES
         parameters: dict[str, object] = {"change": list(case.arguments)} if case.arguments else {}
         measured = {}
@@ -215,7 +232,9 @@ class Run:
             serving = server.with_arguments(changed)
             situation.root, situation.port = serving.root, serving.server.port
             with self._conditions(case, side, situation, parameters):
-                measured[side] = self._capture(case, side, serving, folder / side)
+                measured[side] = self._capture(case, side, serving, folder / side, situation.undo)
+            if case.fault and side == "abnormal":
+                time.sleep(case.fault.rest_seconds)
         (normal, n_normal), (abnormal, n_abnormal) = measured["normal"], measured["abnormal"]
         unit = "step" if serving.workload.engine == "loop" else "output token"
         write_truth(
@@ -229,7 +248,7 @@ class Run:
                 cause=case.fault.cause if case.fault else None,
                 severity=case.severity,
                 severity_unit=case.fault.unit if case.fault else "",
-                device=case.fault.device if case.fault else "",
+                device=_device(case, situation),
                 parameters=parameters,
                 effect=Effect(f"µs per {unit}", normal, abnormal, n_normal, n_abnormal),
                 first=order[0],
@@ -242,17 +261,20 @@ class Run:
     def _conditions(self, case: Case, side: str, situation: Situation, parameters: dict[str, object]) -> Iterator[None]:
         """Bring about what a side is recorded under."""
         fault, severity = case.fault, case.severity
+        began = time.monotonic()
         with ExitStack() as stack:
             if fault and severity is not None:
                 parameters |= stack.enter_context(fault.background(situation, severity))
                 if side == "abnormal":
                     parameters |= stack.enter_context(fault.inject(situation, severity))
             yield
+        if time.monotonic() - began > situation.seconds:
+            raise FaultError(f"{case.name}: its {side} side took longer than the fault may last")
 
-    def _capture(self, case: Case, side: str, serving: Serving, out: Path) -> tuple[float | None, int]:
+    def _capture(self, case: Case, side: str, serving: Serving, out: Path, undo: Undo) -> tuple[float | None, int]:
         """Record one side; return the time per token that the clients saw meanwhile, and of how many requests."""
         suite, fault, severity = self.suite, case.fault, case.severity
-        load = serving.workload.load(suite.seed)
+        load = serving.workload.load(suite.seed, f"{case.name} {side}")
         recording = 0
         if fault and severity is not None and side == "abnormal":
             load = fault.load(load, severity) if fault.load else load
@@ -261,46 +283,35 @@ class Run:
         with serving.load(load) as clients:
             time.sleep(suite.settle_seconds)
             began = time.monotonic()
-            self._collect(serving, out, recording)
+            self._collect(serving, out, recording, undo)
             ended = time.monotonic()
-            if clients and clients.failed:
-                raise WorkloadError(f"{len(clients.failed)} request(s) failed, first: {clients.failed[0]}")
-            return serving.us_per_token(clients, began, ended, profiled)
+        if clients and clients.failed:
+            raise WorkloadError(f"{len(clients.failed)} request(s) failed, first: {clients.failed[0]}")
+        return serving.us_per_token(clients, began, ended, profiled)
 
-    def _collect(self, serving: Serving, out: Path, recording: int) -> None:
-        seconds = self.suite.capture_seconds
-        more = serving.collect_arguments(seconds, self.suite.steps, recording)
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "rca.cli",
-            "collect",
-            "-q",
-            "-f",
-            "-o",
-            str(out),
-            "--duration",
-            f"{seconds:g}",
-        ]
-        with subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as collector:  # noqa: S603
+    def _collect(self, serving: Serving, out: Path, recording: int, undo: Undo) -> None:
+        more = serving.collect_arguments(self.suite.capture_seconds, self.suite.steps, recording)
+        command = [sys.executable, "-P", "-m", "rca.cli", "collect", "-q", "-f", "-o", str(out), *more]
+        seconds = self.suite.capture_seconds + _EXPORT_SECONDS
+        log = out.with_name(f"{out.name}.log")
+        with undo.running(command, seconds, log=log) as collector:
             clients_first(collector.pid)
             try:
-                _, said = collector.communicate(timeout=_EXPORT_SECONDS)
-            except BaseException as error:
-                collector.terminate()  # it ends cleanly, and stops the server's profiler
-                collector.communicate()
-                if isinstance(error, subprocess.TimeoutExpired):
-                    raise WorkloadError(f"its capture did not end within {_EXPORT_SECONDS:g} s") from None
-                raise
+                collector.wait(seconds)
+            except subprocess.TimeoutExpired:
+                raise WorkloadError(f"its capture did not end within {seconds:g} s") from None
+        said = " ".join(log.read_text(errors="replace").split())
         if collector.returncode != 0:
-            raise WorkloadError(f"rca collect: {' '.join(said.split()) or f'exit code {collector.returncode}'}")
+            raise WorkloadError(f"rca collect: {said or f'exit code {collector.returncode}'}")
         if not any((out / "traces").glob("*.json*")):
-            raise WorkloadError("its capture holds no trace: see its logs/collect.log")
+            raise WorkloadError(f"its capture holds no trace: {said}")
+        log.unlink()
 
     # ---- the record
 
-    def _open_folder(self) -> None:
+    @contextmanager
+    def _folder(self) -> Iterator[None]:
+        """Open the folder of the cases, for this run only."""
         file = self.out / RECORD
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -316,7 +327,16 @@ class Run:
         host = f"{facts.cores} cores ({facts.cpu}), {memory:.0f} GiB"
         self.record = known or Record(suite=self.suite.name, digest=self.suite.digest)
         self.record.host = host
-        self._save()
+        handle = os.open(self.out, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"{self.out}: another run writes its cases there") from None
+            self._save()
+            yield
+        finally:
+            os.close(handle)
 
     def _save(self) -> None:
         temporary = self.out / f".{RECORD}"
@@ -330,50 +350,6 @@ class Run:
         self.on_progress(Progress(self._finished, self._of, doing))
 
 
-class _Server:
-    """The server of a workload: started anew only for other arguments, or when it does not answer any more."""
-
-    def __init__(self, workload: Workload, groups: Groups, undo: Undo, folder: Path, ends: float) -> None:
-        self._workload = workload
-        self._groups = groups
-        self._undo = undo
-        self._folder = folder
-        self._ends = ends
-        self._stack = ExitStack()
-        self._serving: Serving | None = None
-        self._arguments: tuple[str, ...] = ()
-
-    def with_arguments(self, arguments: tuple[str, ...]) -> Serving:
-        """Return the server, running with these arguments besides its own. Raises `WorkloadError`."""
-        if self._serving and self._arguments == arguments and self._serving.alive():
-            return self._serving
-        self.end()
-        if self._workload.url:
-            if arguments:
-                raise WorkloadError("the lab did not start this server, and cannot start it with other arguments")
-            self._serving = self._stack.enter_context(found(self._workload))
-        else:
-            seconds = self._ends - time.monotonic()
-            server = started(self._workload, arguments, self._groups, self._undo, self._folder, seconds)
-            self._serving = self._stack.enter_context(server)
-        self._arguments = arguments
-        return self._serving
-
-    def used_cores(self, seed: int) -> float:
-        """Return how many cores' worth of CPU time the server uses under its load."""
-        serving = self.with_arguments(())
-        with serving.load(serving.workload.load(seed)):
-            time.sleep(_LOOK_SECONDS)
-            before, began = serving.cpu_seconds(), time.monotonic()
-            time.sleep(_LOOK_SECONDS)
-            return (serving.cpu_seconds() - before) / (time.monotonic() - began)
-
-    def end(self) -> None:
-        """End it, if it runs and is ours."""
-        self._serving = None
-        self._stack.close()
-
-
 def why_not(fault: Fault, workload: Workload, situation: Situation) -> str | None:
     """Return why a workload cannot have a fault here; None where it can."""
     if workload.engine == "loop" and fault.load:
@@ -383,6 +359,12 @@ def why_not(fault: Fault, workload: Workload, situation: Situation) -> str | Non
     if fault.change and workload.url:
         return "the lab did not start this server, and cannot start it with other arguments"
     return fault.unavailable(situation)
+
+
+def _device(case: Case, situation: Situation) -> str:
+    if case.fault is None:
+        return ""
+    return f"GPU {situation.gpu.index}" if case.fault.device == "GPU" and situation.gpu else case.fault.device
 
 
 def _label(case: Case) -> str | None:

@@ -16,16 +16,20 @@ from pathlib import Path
 import psutil
 
 from collectors.engines import serving_process
+from collectors.machine import open_gpus
 from collectors.server import Server, ServerError
 from lab.groups import Groups
 from lab.load import Clients, Load, serving
 from lab.suite import Workload, filled_in
 from lab.undo import Undo
+from rca.capture.manifest import Gpu
 from rca.errors import RcaError
 
 LOOP_SCRIPT = Path(__file__).with_name("decode_loop.py")
 _POLL_SECONDS = 0.25
 _LOG_LINES = 3
+_LOOK_SECONDS = 3.0
+_WARM_SECONDS = 5.0
 
 
 class WorkloadError(RcaError):
@@ -54,7 +58,7 @@ class Serving:
 
     def cores(self) -> list[int]:
         """Return the cores that its process may use."""
-        return sorted(psutil.Process(self.root).cpu_affinity())
+        return sorted(psutil.Process(self.root).cpu_affinity() or [])
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it and all it started have used so far."""
@@ -73,9 +77,12 @@ class Serving:
         return nullcontext(None) if self.workload.engine == "loop" else serving(self.url, load)
 
     def collect_arguments(self, seconds: float, steps: int, recording: int) -> list[str]:
-        """Return the arguments of ``rca collect`` for it. ``recording``: 1 with shapes, 2 with stacks too."""
+        """Return the arguments of ``rca collect`` for it. ``recording``: 1 with shapes, 2 with stacks too.
+
+        Of the loop the capture lasts as long as its command, which waits for the trace.
+        """
         if self.workload.engine != "loop":
-            return ["--url", self.url, "--steps", str(steps)]
+            return ["--url", self.url, "--steps", str(steps), "--duration", f"{seconds:g}"]
         port = str(self.server.port)
         times = ["--steps", str(steps), "--after", f"{seconds / 3:g}", "--for", f"{seconds:g}"]
         more = ["--record-shapes", "--with-stack"][:recording]
@@ -118,7 +125,7 @@ def started(
     """Start a workload's server and wait until it answers; it is ended with the block, or after ``seconds``.
 
     Raises:
-        WorkloadError: it cannot be started; its last words are in the message, all of them in ``folder``.
+        WorkloadError: it cannot be started; its last words are in the message.
     """
     port = _free_port()
     command = [*resolved(workload, port, folder / "profiles"), *arguments]
@@ -147,7 +154,67 @@ def found(workload: Workload) -> Iterator[Serving]:
     root = workload.pid or serving_process(server)
     if isinstance(root, str):
         raise WorkloadError(f"{workload.url}: {root}")
+    if not psutil.pid_exists(root):
+        raise WorkloadError(f"pid {root}: no such process")
     yield Serving(workload, server.url, root, ours=False)
+
+
+class KeptServer:
+    """The server of a workload: started anew only for other arguments, or when it does not answer any more."""
+
+    def __init__(self, workload: Workload, groups: Groups, undo: Undo, folder: Path, ends: float) -> None:
+        self._workload = workload
+        self._groups = groups
+        self._undo = undo
+        self._folder = folder
+        self._ends = ends
+        self._stack = ExitStack()
+        self._serving: Serving | None = None
+        self._arguments: tuple[str, ...] = ()
+
+    def with_arguments(self, arguments: tuple[str, ...]) -> Serving:
+        """Return the server, running with these arguments besides its own. Raises `WorkloadError`."""
+        if self._serving and self._arguments == arguments and self._serving.alive():
+            return self._serving
+        self.end()
+        if self._workload.url:
+            if arguments:
+                raise WorkloadError("the lab did not start this server, and cannot start it with other arguments")
+            self._serving = self._stack.enter_context(found(self._workload))
+        else:
+            seconds = self._ends - time.monotonic()
+            server = started(self._workload, arguments, self._groups, self._undo, self._folder, seconds)
+            self._serving = self._stack.enter_context(server)
+        self._arguments = arguments
+        with self._serving.load(self._workload.load(0, "warm up")):  # a server's first requests are not like the others
+            time.sleep(_WARM_SECONDS)
+        return self._serving
+
+    def used_cores(self) -> float:
+        """Return how many cores' worth of CPU time the server uses under its load."""
+        serving_ = self.with_arguments(())
+        with serving_.load(serving_.workload.load(0, "look")):
+            time.sleep(_LOOK_SECONDS)
+            before, began = serving_.cpu_seconds(), time.monotonic()
+            time.sleep(_LOOK_SECONDS)
+            return (serving_.cpu_seconds() - before) / (time.monotonic() - began)
+
+    def end(self) -> None:
+        """End it, if it runs and is ours."""
+        self._serving = None
+        self._stack.close()
+
+
+def gpu_of(pid: int) -> Gpu | None:
+    """Return the first GPU that a process, or one that it started, has a context on; None where there is none."""
+    gpus = open_gpus(lambda _kind, _text: None)
+    try:
+        in_use = gpus.in_use_by()
+        own = {process.pid for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))}
+        used = sorted({index for member in own for index in in_use.get(member, [])})
+        return next((gpu for gpu in gpus.facts if used and gpu.index == used[0] and gpu.uuid), None)
+    finally:
+        gpus.close()
 
 
 def _is_up(server: Server) -> bool:

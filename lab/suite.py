@@ -49,9 +49,9 @@ class Workload(msgspec.Struct, forbid_unknown_fields=True):
     prompt_words: int = 24
     output_tokens: int = 64
 
-    def load(self, seed: int) -> Load:
-        """Return the load of the normal side."""
-        return Load(self.concurrency, self.requests_per_s, self.prompt_words, self.output_tokens, seed)
+    def load(self, seed: int, name: str) -> Load:
+        """Return the load of the normal side; its prompts begin with ``name``."""
+        return Load(self.concurrency, self.requests_per_s, self.prompt_words, self.output_tokens, seed, name)
 
 
 class Planned(msgspec.Struct, forbid_unknown_fields=True):
@@ -143,19 +143,35 @@ def _problems(suite: Suite) -> list[str]:
             found.append(f"workload {name!r} needs a command that starts its server, or the url of one that runs")
         if min(workload.concurrency, workload.output_tokens) < 1 or workload.prompt_words < 1:
             found.append(f"workload {name!r}: concurrency, prompt_words and output_tokens are at least 1")
+        if workload.requests_per_s is not None and not workload.requests_per_s > 0:
+            found.append(f"workload {name!r}: requests_per_s is more than 0")
     for planned in suite.faults:
-        if planned.fault not in FAULTS:
-            found.append(f"fault {planned.fault!r} is unknown; `rca lab list` shows those that there are")
-            continue
-        found += [f"fault {planned.fault!r}: no workload {w!r}" for w in planned.workloads if w not in suite.workloads]
-        if FAULTS[planned.fault].change:
-            chosen = {name: suite.workloads[name] for name in _workloads_of(suite, planned) if name in suite.workloads}
-            missing = [name for name, workload in chosen.items() if planned.change not in workload.changes]
-            found += [f"software_change: workload {name!r} has no change {planned.change!r}" for name in missing]
-    if min(suite.repeats, suite.steps) < 1 or suite.capture_seconds < 3:
-        found.append("repeats and steps are at least 1, capture_seconds at least 3")
+        found += _problems_of(suite, planned)
+    if min(suite.repeats, suite.steps) < 1 or not 3 <= suite.capture_seconds <= 600 or not 0 <= suite.settle_seconds <= 60:
+        found.append("repeats and steps are at least 1, capture_seconds from 3 to 600, settle_seconds from 0 to 60")
     names = [case.name for case in _cases(suite)] if not found else []
     found += [f"case {name} is planned twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    return found
+
+
+def _problems_of(suite: Suite, planned: Planned) -> list[str]:
+    if planned.fault not in FAULTS:
+        return [f"fault {planned.fault!r} is unknown; `rca lab list` shows those that there are"]
+    fault = FAULTS[planned.fault]
+    found = [f"fault {fault.name!r}: no workload {w!r}" for w in planned.workloads if w not in suite.workloads]
+    found += [
+        f"fault {fault.name!r}: a severity is from {fault.least:g} to {fault.most:g} {fault.unit}".rstrip()
+        for severity in planned.severities
+        if not fault.least <= severity <= fault.most
+    ][:1]
+    if planned.repeats is not None and planned.repeats < 1:
+        found.append(f"fault {fault.name!r}: repeats is at least 1")
+    if planned.change and not fault.change:
+        found.append(f"fault {fault.name!r} has no change; that is of software_change")
+    if fault.change:
+        chosen = {name: suite.workloads[name] for name in _workloads_of(suite, planned) if name in suite.workloads}
+        missing = [name for name, workload in chosen.items() if planned.change not in workload.changes]
+        found += [f"software_change: workload {name!r} has no change {planned.change!r}" for name in missing]
     return found
 
 

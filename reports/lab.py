@@ -77,10 +77,10 @@ def summary(done: Done) -> str:
 
 
 def exit_code(done: Done) -> int:
-    """Return 4 where cases are missing that could have been run, 2 where there is none at all."""
-    if not done.cases:
-        return 2
-    return 4 if done.left or done.record.failed else 0
+    """Return 4 where cases are missing that could have been run, 2 where none could."""
+    if done.left or done.record.failed:
+        return 4
+    return 0 if done.cases else 2
 
 
 def faults_text(lacking: Mapping[str, str] | None = None) -> str:

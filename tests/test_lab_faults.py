@@ -35,7 +35,7 @@ time.sleep(300)
 def situation(folder: Path, command: list[str], allowed: frozenset[str] = frozenset()) -> Iterator[Situation]:
     scratch = folder.with_name(f"{folder.name}-scratch")
     scratch.mkdir(exist_ok=True)
-    with Undo() as undo, own_groups(undo, f"rca-lab-test-{os.getpid()}") as groups:
+    with Undo() as undo, own_groups(undo) as groups:
         places = list(dict.fromkeys(groups.folders.values()))
         with undo.running(command, groups=places) as process:
             deadline = time.monotonic() + 10
@@ -63,10 +63,11 @@ def hogs() -> list[psutil.Process]:
 
 def children_ready(own: Situation) -> list[psutil.Process]:
     deadline = time.monotonic() + 10
-    while len(own.processes()) < 2 or own.processes()[0].num_threads() < 2:
+    root = psutil.Process(own.root)
+    while not root.children() or root.num_threads() < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return own.processes()
+    return [root, *root.children()]
 
 
 @pytest.mark.parametrize("name", ["cpu_scalar", "cpu_vector"])
@@ -80,7 +81,8 @@ def test_rivals_take_what_the_dial_says(tmp_path: Path, name: str) -> None:
             began = time.monotonic()
             time.sleep(1.5)
             taken = [(sum(process.cpu_times()[:2]) - was) / (time.monotonic() - began) for process, was in before.items()]
-            assert all(0.05 < share < 0.8 for share in taken), taken
+            if os.geteuid() == 0:  # else it comes first of nothing
+                assert all(0.3 < share < 0.75 for share in taken), taken
             pinned = sorted(core for process in found for core in process.cpu_affinity())
             assert pinned == CORES
         assert hogs() == []
@@ -128,13 +130,20 @@ def test_fewer_cores_for_the_server_and_all_it_started(tmp_path: Path) -> None:
         assert {tuple(sorted(p.cpu_affinity())) for p in processes} == {tuple(CORES)}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise a priority again")
 def test_lower_priority_for_the_server_and_all_it_started(tmp_path: Path) -> None:
     with situation(tmp_path, [sys.executable, "-c", VICTIM]) as own:
+        fault = FAULTS["lower_priority"]
+        if reason := fault.unavailable(own):
+            pytest.skip(reason)
         processes = children_ready(own)
-        with FAULTS["lower_priority"].inject(own, 10):
-            assert {p.nice() for p in processes} == {10}
-        assert {p.nice() for p in processes} == {0}
+        usual = processes[0].nice()
+        with fault.background(own, 19), fault.inject(own, 19):
+            assert {p.nice() for p in processes} == {19}
+            rivals = hogs()
+            assert rivals
+            assert own.groups is not None
+            assert all(own.groups.holds("cpu", rival.pid) for rival in rivals), "between groups priorities do not count"
+        assert {p.nice() for p in processes} == {usual}
 
 
 def test_writers_write_and_leave_nothing(tmp_path: Path) -> None:
@@ -150,7 +159,7 @@ def test_writers_write_and_leave_nothing(tmp_path: Path) -> None:
 def test_memory_is_held_and_given_back(tmp_path: Path) -> None:
     with situation(tmp_path, BUSY) as own:
         leave = psutil.virtual_memory().available / 2**20 - 512
-        with FAULTS["memory_scarce"].inject(own, leave):
+        with own.hog("memory", "--leave", str(int(leave * 2**20)), "--folder", str(tmp_path), "--read", "0"):
             assert psutil.virtual_memory().available / 2**20 < leave + 200
             assert Path(f"/proc/{hogs()[0].pid}/oom_score_adj").read_text().strip() == "1000"
         time.sleep(0.2)
@@ -160,9 +169,22 @@ def test_memory_is_held_and_given_back(tmp_path: Path) -> None:
 
 
 def test_a_hog_that_does_not_get_to_work_says_why(tmp_path: Path) -> None:
-    with situation(tmp_path, BUSY) as own, pytest.raises(FaultError, match="did not get to work: .*no_such"):  # noqa: SIM117
-        with own.hog("no_such"):
-            pass
+    with situation(tmp_path, BUSY) as own:
+        with pytest.raises(FaultError, match="did not get to work: .*no_such"), own.hog("no_such"):
+            pytest.fail("the block was entered")
+        with pytest.raises(FaultError, match="did not get to work"), own.hog("write", "--folder", str(tmp_path / "no")):
+            pytest.fail("the block was entered")
+
+
+def test_a_hog_that_ends_too_early_spoils_the_case(tmp_path: Path) -> None:
+    def killed(own: Situation) -> None:
+        with own.hog("spin", "--cores", str(CORES[0]), "--duty", "1"):
+            (hog,) = hogs()
+            hog.kill()
+            hog.wait(5)
+
+    with situation(tmp_path, BUSY) as own, pytest.raises(FaultError, match="ended before the capture did"):
+        killed(own)
 
 
 def test_nothing_is_touched_without_leave(tmp_path: Path) -> None:
@@ -230,17 +252,19 @@ def test_groups_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (top / "cgroup.subtree_control").write_text("cpu memory\n")
     (inner / "cgroup.subtree_control").write_text("\n")
     monkeypatch.setattr(lab_groups, "folders_of", lambda _pid, _controller: [inner, top])
-    with Undo() as undo, own_groups(undo, "lab") as groups:
-        assert groups == Groups({"cpu": top / "lab", "memory": top / "lab"}, {})
-        (top / "lab" / "cpu.max").write_text("max 100000\n")
-        (top / "lab" / "memory.max").write_text("max\n")
-        (top / "lab" / "cgroup.procs").write_text("")
+    with Undo() as undo, own_groups(undo) as groups:
+        own = groups.folders["cpu"]
+        assert groups == Groups({"cpu": own, "memory": own}, {})
+        assert own.parent == top
+        (own / "cpu.max").write_text("max 100000\n")
+        (own / "memory.max").write_text("max\n")
+        (own / "cgroup.procs").write_text("")
         with groups.cpu_quota(undo, 1.5, 60):
-            assert (top / "lab" / "cpu.max").read_text() == "150000 100000"
+            assert (own / "cpu.max").read_text() == "150000 100000"
         with groups.memory_limit(undo, 4096, 60):
-            assert (top / "lab" / "memory.max").read_text() == "4096"
-        assert (top / "lab" / "cpu.max").read_text() == "max 100000"
-        assert (top / "lab" / "memory.max").read_text() == "max"
-        for file in (top / "lab").iterdir():  # a real group's files are no obstacle to removing it
+            assert (own / "memory.max").read_text() == "4096"
+        assert (own / "cpu.max").read_text() == "max 100000"
+        assert (own / "memory.max").read_text() == "max"
+        for file in own.iterdir():  # a real group's files are no obstacle to removing it
             file.unlink()
-    assert not (top / "lab").exists()
+    assert not own.exists()

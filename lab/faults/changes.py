@@ -9,7 +9,12 @@ from lab.load import Load
 
 
 def _more_clients(load: Load, severity: float) -> Load:
-    return replace(load, concurrency=max(1, round(load.concurrency * severity)))
+    rate = load.requests_per_s
+    return replace(
+        load,
+        concurrency=max(1, round(load.concurrency * severity)),
+        requests_per_s=None if rate is None else rate * severity,
+    )
 
 
 def _longer_prompts(load: Load, severity: float) -> Load:
@@ -27,6 +32,8 @@ FAULTS = (
         text="more requests at a time: larger batches",
         unit="times the clients",
         severities=(1.5, 2, 4),
+        least=0.1,
+        most=100,
         load=_more_clients,
     ),
     Fault(
@@ -35,6 +42,8 @@ FAULTS = (
         text="longer prompts",
         unit="times the words",
         severities=(4, 16, 48),
+        least=0.1,
+        most=1000,
         load=_longer_prompts,
     ),
     Fault(
@@ -43,6 +52,8 @@ FAULTS = (
         text="shorter answers: more prefill among the decoding",
         unit="times fewer tokens",
         severities=(2, 4, 16),
+        least=0.1,
+        most=1000,
         load=_shorter_answers,
     ),
     Fault(
@@ -51,6 +62,8 @@ FAULTS = (
         text="the server is started with other arguments: the workload's `changes` of that name",
         unit="",
         severities=(1,),
+        least=0,
+        most=1000000,
         change=True,
     ),
     Fault(
@@ -59,6 +72,8 @@ FAULTS = (
         text="the abnormal side is recorded with shapes (1), or with shapes and stacks (2)",
         unit="level",
         severities=(1, 2),
+        least=1,
+        most=2,
         recording=True,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from lab.faults.cpu import _no_group
+from lab.faults.cpu import no_group
 from lab.faults.model import Fault, FaultError, Parameters, Situation, joined
 
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -31,16 +32,13 @@ def _no_free_core(situation: Situation) -> str | None:
 
 @contextmanager
 def _group_limit(situation: Situation, severity: float) -> Iterator[Parameters]:
-    assert situation.groups is not None  # noqa: S101  (`_no_group` has seen to it)
-    used = situation.groups.memory()
-    files = used.get("file", used.get("total_cache", used.get("cache", 0)))
-    own = used.get("anon", used.get("total_rss", used.get("rss", 0)))
-    limit = own + round(severity * (1 << 20))
-    try:
-        with situation.groups.memory_limit(situation.undo, limit, situation.seconds):
-            yield {"limit_bytes": limit, "anonymous_bytes": own, "file_bytes": files}
-    except OSError as error:
-        raise FaultError(f"memory_limit: a limit of {limit:,} bytes is refused: {error.strerror}") from None
+    assert situation.groups is not None  # noqa: S101  (`no_group` has seen to it)
+    if not situation.groups.holds("memory", situation.root):
+        raise FaultError("memory_limit: the server is not in its control group: a limit would do nothing")
+    kept = situation.groups.kept_bytes()
+    limit = kept + round(severity * (1 << 20))
+    with situation.groups.memory_limit(situation.undo, limit, situation.seconds):
+        yield {"limit_bytes": limit, "kept_bytes": kept}
 
 
 @contextmanager
@@ -48,12 +46,16 @@ def _scarce(situation: Situation, severity: float) -> Iterator[Parameters]:
     leave = int(severity * (1 << 20))
     if psutil.virtual_memory().available <= leave:
         raise FaultError(f"memory_scarce: less than {severity:g} MiB are available anyway")
+    if shutil.disk_usage(situation.folder).free < 4 * leave:
+        raise FaultError(f"memory_scarce: {situation.folder} has no room for the file that is read, twice as large")
     with situation.hog("memory", "--leave", str(leave), "--folder", str(situation.folder)):
         yield {"left_bytes": leave}
 
 
-def _no_oom_score(_situation: Situation) -> str | None:
-    return None if Path("/proc/self/oom_score_adj").exists() else "the kernel cannot be told whom to end first"
+def _may_not_be_scarce(situation: Situation) -> str | None:
+    if not Path("/proc/self/oom_score_adj").exists():
+        return "the kernel cannot be told whom to end first"
+    return None if "foreign" in situation.allowed else "takes memory from every program: allow it with --allow foreign"
 
 
 @contextmanager
@@ -78,6 +80,8 @@ FAULTS = (
         text="copies that no cache holds, on a core that the server leaves free",
         unit="% of the time",
         severities=(25, 50, 100),
+        least=1,
+        most=100,
         unavailable=_no_free_core,
         inject=_streams,
     ),
@@ -86,8 +90,11 @@ FAULTS = (
         cause="host_memory_pressure",
         text="a memory limit on the server's control group, so that its file pages have to be read again and again",
         unit="MiB of file pages that fit",
-        severities=(128, 64, 48),
-        unavailable=partial(_no_group, "memory"),
+        severities=(512, 256, 128),
+        least=0,
+        most=1000000,
+        rest_seconds=5,
+        unavailable=partial(no_group, "memory"),
         inject=_group_limit,
     ),
     Fault(
@@ -96,7 +103,10 @@ FAULTS = (
         text="another program holds the machine's memory and reads files larger than the rest: the kernel reclaims",
         unit="MiB left",
         severities=(1024, 512, 256),
-        unavailable=_no_oom_score,
+        least=64,
+        most=1000000,
+        rest_seconds=5,
+        unavailable=_may_not_be_scarce,
         inject=_scarce,
     ),
     Fault(
@@ -105,6 +115,9 @@ FAULTS = (
         text="the page cache is dropped again and again",
         unit="seconds between",
         severities=(5, 2, 1),
+        least=0.1,
+        most=60,
+        rest_seconds=5,
         unavailable=_may_not_drop,
         inject=_dropped,
     ),

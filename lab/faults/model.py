@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from lab.groups import Groups
 from lab.load import Load
 from lab.undo import Undo
+from rca.capture.manifest import Gpu
 from rca.errors import RcaError
 
 _READY_SECONDS = 60.0
@@ -46,7 +45,7 @@ class Situation:
         seconds: after so long a fault ends, whatever happens.
         allowed: flags of what may be touched although the lab did not start it: ``clocks``, ``foreign``.
         python: a Python that has torch, for what needs a GPU.
-        gpu: index of the GPU that is disturbed.
+        gpu: the GPU that the server uses; None where there is none, or it uses none.
     """
 
     undo: Undo
@@ -61,43 +60,50 @@ class Situation:
     seconds: float
     allowed: frozenset[str] = frozenset()
     python: str = sys.executable
-    gpu: int = 0
-
-    def processes(self) -> list[psutil.Process]:
-        """Return the server's processes at this moment."""
-        try:
-            root = psutil.Process(self.root)
-            return [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+    gpu: Gpu | None = None
 
     @contextmanager
-    def hog(self, *arguments: str) -> Iterator[None]:
-        """Run one of `lab.hogs` beside the server. Raises `FaultError` where it does not get to work."""
-        with self._beside([sys.executable, "-P", "-m", "lab.hogs", *arguments]):
+    def hog(self, *arguments: str, groups: Sequence[Path] = ()) -> Iterator[None]:
+        """Run one of `lab.hogs` beside the server, or in control groups of its.
+
+        Raises:
+            FaultError: it does not get to work, or not for as long as the block lasts.
+        """
+        with self._beside([sys.executable, "-P", "-m", "lab.hogs", *arguments], {}, groups):
             yield
 
     @contextmanager
-    def gpu_hog(self, *arguments: str) -> Iterator[None]:
-        """Run one of `lab.gpu_hogs` on the GPU. Raises `FaultError` where it does not get to work."""
+    def gpu_hog(self, *arguments: str, others: Sequence[str] = ()) -> Iterator[None]:
+        """Run one of `lab.gpu_hogs` on the server's GPU; ``others``: uuids of more GPUs that it sees. Raises as `hog`."""
+        assert self.gpu is not None  # noqa: S101  (the fault is unavailable without)
         script = Path(__file__).parents[1] / "gpu_hogs.py"
-        with self._beside([self.python, str(script), *arguments, "--gpu", str(self.gpu)]):
+        seen = {"CUDA_VISIBLE_DEVICES": ",".join([self.gpu.uuid, *others])}
+        with self._beside([self.python, str(script), *arguments], seen, ()):
             yield
 
     @contextmanager
-    def _beside(self, command: list[str]) -> Iterator[None]:
-        one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    def _beside(self, command: list[str], environment: dict[str, str], groups: Sequence[Path]) -> Iterator[None]:
+        one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | environment
         place = Path(tempfile.mkdtemp(dir=self.scratch))
         ready, log = place / "ready", place / "log"
         command = [*command, "--seconds", str(int(self.seconds)), "--ready", str(ready)]
-        with self.undo.running(command, self.seconds, one, log) as process:
+        with self.undo.running(command, self.seconds, one, log, groups) as process:
             deadline = time.monotonic() + _READY_SECONDS
             while not ready.exists():
                 if process.poll() is not None or time.monotonic() > deadline:
-                    said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-                    raise FaultError(f"{' '.join(command[:5])}: did not get to work: {said[-1]}")
+                    raise FaultError(f"{_name(command)}: did not get to work: {_last_word(log)}")
                 time.sleep(0.05)
             yield
+            if process.poll() is not None:
+                raise FaultError(f"{_name(command)}: ended before the capture did: {_last_word(log)}")
+
+
+def _name(command: Sequence[str]) -> str:
+    return " ".join(word for word in command[:5] if not word.startswith("-"))
+
+
+def _last_word(log: Path) -> str:
+    return (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
 
 
 def _no_reason(_situation: Situation) -> str | None:
@@ -118,10 +124,12 @@ class Fault:
         text: what is done.
         unit: what the severity is measured in.
         severities: settings of the dial that make sense, mildest first.
+        least, most: of what the dial can be set to.
         device: where the trouble is.
         unavailable: why a machine or server cannot have it; None where it can.
         inject: starts it, and ends it with the block; yields numbers for the label.
         background: what is there on both sides, so that only the fault differs.
+        rest_seconds: how long the machine takes to be as before, once it is over.
         load: of the abnormal side.
         change: whether the server has to be started anew, with the arguments that its workload has for ``software_change``.
         recording: whether it is the abnormal side's recording that differs.
@@ -132,10 +140,13 @@ class Fault:
     text: str
     unit: str
     severities: tuple[float, ...]
+    least: float
+    most: float
     device: str = "Host"
     unavailable: Callable[[Situation], str | None] = _no_reason
     inject: Callable[[Situation, float], AbstractContextManager[Parameters]] = _nothing
     background: Callable[[Situation, float], AbstractContextManager[Parameters]] = _nothing
+    rest_seconds: float = 0.0
     load: Callable[[Load, float], Load] | None = None
     change: bool = False
     recording: bool = False

@@ -1,0 +1,64 @@
+"""The labelled cases in `fixtures/lab/`: real faults on real servers, for whoever judges verdicts without a server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lab.case import cases_in, read_truth
+from lab.score import Scores, score
+
+LAB = Path(__file__).parents[1] / "fixtures" / "lab"
+
+
+@pytest.fixture(scope="module")
+def scores() -> Scores:
+    return score(LAB, cached=False)
+
+
+def test_there_are_enough_cases_and_they_are_small() -> None:
+    truths = [read_truth(folder) for folder in cases_in(LAB)]
+    causes = Counter(truth.cause for truth in truths)
+    assert causes.pop(None) >= 4, "A/A pairs"
+    assert len(causes) >= 6
+    assert sum(causes.values()) >= 12
+    assert {truth.engine for truth in truths} == {"vllm", "sglang", "loop"}
+    assert sum(file.stat().st_size for file in LAB.rglob("*") if file.is_file()) <= 8_000_000
+
+
+def test_labels_say_what_was_measured() -> None:
+    for folder in cases_in(LAB):
+        truth = read_truth(folder)
+        assert truth.case == folder.name
+        assert truth.effect.ratio is not None
+        assert min(truth.effect.n_normal, truth.effect.n_abnormal) >= 4
+        assert (truth.fault is None) == (truth.cause is None) == (truth.severity is None)
+
+
+def test_no_path_of_the_machine_is_in_them() -> None:
+    for file in LAB.rglob("*.json"):
+        text = file.read_text()
+        assert "/root/" not in text
+        assert "/home/" not in text
+
+
+def test_every_case_can_be_compared(scores: Scores) -> None:
+    assert [case.name for case in scores.cases if case.error] == []
+
+
+def test_large_machine_faults_are_seen(scores: Scores) -> None:
+    """Half of the CPU time gone is twice the time per step: less than that no verdict may overlook."""
+    large = [
+        case
+        for case in scores.cases
+        if case.truth.cause in ("cpu_contention", "cpu_quota") and (case.truth.effect.ratio or 0) > 2
+    ]
+    assert len(large) >= 2
+    assert {case.status for case in large} == {"slower"}
+
+
+def test_nothing_is_made_of_pairs_that_do_not_differ(scores: Scores) -> None:
+    assert scores.alarms.status.n >= 4
+    assert scores.alarms.status.hits == 0
