@@ -1,6 +1,7 @@
 """A small decode loop, for machines without an engine: a transformer decoder with random weights that never stops writing.
 
-Run by path, with a Python that has torch: ``python lab/decode_loop.py --port 8001``. It needs nothing else of this project.
+Run by path, with a Python that has torch: ``python lab/decode_loop.py --port 8001``. It needs nothing else of this project,
+and so it is one file.
 One step writes one token for each sequence of the batch; sequences that are full start again from a prompt. It answers on
 127.0.0.1:
 

@@ -100,13 +100,15 @@ def burn(kind: str, cores: list[int], duty: float, first: bool, ready: Path | No
 
 def write(folder: Path, writers: int, ready: Path | None) -> None:
     """Write to a disk without a cache, a block at a time, and wait for each to arrive: ``writers`` of them at once."""
+    at_work = threading.Barrier(writers + 1)
     for number in range(writers):
-        threading.Thread(target=_write, args=(folder, number), daemon=True).start()
+        _in_a_thread(_write, folder, number, at_work)
+    at_work.wait()
     _say_ready(ready)
     threading.Event().wait()
 
 
-def _write(folder: Path, number: int) -> None:
+def _write(folder: Path, number: int, at_work: threading.Barrier) -> None:
     block = mmap.mmap(-1, _BLOCK_BYTES)  # aligned to pages, as writing past the cache requires
     block.write(os.urandom(_BLOCK_BYTES))
     path = folder / f".rca-lab-hog-{os.getpid()}-{number}"
@@ -116,21 +118,27 @@ def _write(folder: Path, number: int) -> None:
     except OSError:  # a file system that knows no direct writes
         file = os.open(path, flags, 0o600)
     path.unlink()  # gone, whatever ends this program
+    os.pwrite(file, block, 0)
+    at_work.wait()
     while True:
         for at in range(_FILE_BLOCKS):
             os.pwrite(file, block, at * _BLOCK_BYTES)
 
 
-def memory(leave: int, folder: Path, ready: Path | None) -> None:
-    """Take memory until ``leave`` bytes are available, keep it so, and read files so that the kernel has to reclaim."""
+def memory(leave: int, read: int, folder: Path, ready: Path | None) -> None:
+    """Take memory until ``leave`` bytes are available, keep it so, and read a file so that the kernel has to reclaim.
+
+    No more is taken than was available at the beginning: what is swapped out is not to be replaced.
+    """
     Path("/proc/self/oom_score_adj").write_text(_OOM_FIRST)
     held: list[mmap.mmap] = []
     pages = bytes(_CHUNK_BYTES)
-    file = folder / f".rca-lab-hog-{os.getpid()}"
-    threading.Thread(target=_read_through, args=(file, 2 * leave), daemon=True).start()
+    most = max(0, _available() - leave) // _CHUNK_BYTES
+    if read:
+        _in_a_thread(_read_through, folder / f".rca-lab-hog-{os.getpid()}", read)
     while True:
         available = _available()
-        if available > leave + _CHUNK_BYTES:
+        if available > leave + _CHUNK_BYTES and len(held) < most:
             held.append(mmap.mmap(-1, _CHUNK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
             held[-1].write(pages)
             continue
@@ -169,6 +177,19 @@ def drop(every: float, ready: Path | None) -> None:
         time.sleep(every)
 
 
+def _in_a_thread(work: Callable[..., None], *arguments: object) -> None:
+    """Run a part of a hog. If it fails the hog ends: half of it is not what the dial says."""
+
+    def run() -> None:
+        try:
+            work(*arguments)
+        except OSError as error:
+            print(error, file=sys.stderr, flush=True)
+        os._exit(1)
+
+    threading.Thread(target=run, daemon=True).start()
+
+
 def _say_ready(ready: Path | None) -> None:
     if ready:
         ready.touch()
@@ -205,6 +226,7 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="before programs of normal priority")
     parser.add_argument("--writers", type=int, default=1)
     parser.add_argument("--leave", type=int, default=1 << 30, help="bytes")
+    parser.add_argument("--read", type=int, default=0, help="bytes of the file that is read again and again")
     parser.add_argument("--every", type=float, default=1.0, help="seconds")
     parser.add_argument("--folder", type=Path, default=Path("."))
     parser.add_argument("--seconds", type=int, default=600)
@@ -216,7 +238,7 @@ def main() -> None:
         case "write":
             write(arguments.folder, arguments.writers, arguments.ready)
         case "memory":
-            memory(arguments.leave, arguments.folder, arguments.ready)
+            memory(arguments.leave, arguments.read, arguments.folder, arguments.ready)
         case "drop":
             drop(arguments.every, arguments.ready)
         case _:

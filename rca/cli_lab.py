@@ -100,7 +100,6 @@ def show(suite: Path | None, check: bool, allow: tuple[str, ...]) -> None:
     epilog="""\b
 Examples:
   rca lab score fixtures/lab
-  rca lab score fixtures/lab --json -
 
 \b
 For a repository's page:

@@ -187,11 +187,12 @@ print(sorted(sys.modules))"""
 def help_examples() -> list[str]:
     examples = []
     runner = CliRunner()
-    for command in ["", *command_line.cli.commands]:
-        text = runner.invoke(command_line.cli, [*([command] if command else []), "--help"]).output
+    lab = [f"lab {command}" for command in command_line.lab.commands]
+    for command in ["", *command_line.cli.commands, *lab]:
+        text = runner.invoke(command_line.cli, [*command.split(), "--help"]).output
         assert "Examples:" in text, f"rca {command} --help shows no example"
         examples += re.findall(r"^ +(rca .*)$", text.split("Examples:")[1], flags=re.MULTILINE)
-    return examples
+    return list(dict.fromkeys(examples))
 
 
 @pytest.mark.parametrize("example", help_examples())

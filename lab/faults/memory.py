@@ -48,7 +48,7 @@ def _scarce(situation: Situation, severity: float) -> Iterator[Parameters]:
         raise FaultError(f"memory_scarce: less than {severity:g} MiB are available anyway")
     if shutil.disk_usage(situation.folder).free < 4 * leave:
         raise FaultError(f"memory_scarce: {situation.folder} has no room for the file that is read, twice as large")
-    with situation.hog("memory", "--leave", str(leave), "--folder", str(situation.folder)):
+    with situation.hog("memory", "--leave", str(leave), "--read", str(2 * leave), "--folder", str(situation.folder)):
         yield {"left_bytes": leave}
 
 
