@@ -3,8 +3,8 @@
     fake_engine.py PORT TRACE_DIR BEHAVIOUR
 
 Behaviours: fine, no_profiler (404), taken (409), refuses (500), start_hangs, stop_hangs, no_trace, endless_trace (never
-done), dies (as the profiler starts). ``GET /profiling`` tells whether its profiler runs. It serves completions, one every few
-milliseconds, and says that it is healthy.
+done), dies (as the profiler starts). ``GET /profiling`` tells whether its profiler runs. It serves completions, and says
+that it is healthy.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def test_contention_that_doubles_the_time_is_found(scores: Scores) -> None:
 
 
 def test_little_is_made_of_pairs_that_do_not_differ(scores: Scores) -> None:
-    """One of the four is called different: two captures of a machine that others share differ by more than their cycles do."""
+    """One of four is called different: two captures of a machine that others share differ by more than their cycles do."""
     assert scores.alarms.status.n >= 4
     assert scores.alarms.status.hits <= 1
     assert scores.alarms.cause.hits == 0
