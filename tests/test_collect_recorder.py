@@ -300,12 +300,12 @@ class TestRecorder:
         assert len(sampler.calls) < possible - 6
 
     def test_gaps_are_recorded_with_their_begin(self, tmp_path: Path) -> None:
-        sampler = Fake(act=stall(3, 0.5))
+        sampler = Fake(act=stall(3, 1.5))  # far longer than what a busy machine may hold the calls before it up
         with Recorder([sampler], tmp_path, CaptureClock(), Notes()) as recorder:
             wait_for(lambda: len(sampler.calls) > 4)
         second, third = table(tmp_path / "fake.csv")["ts_ns"].to_list()[1:3]
         gaps = recorder.tasks["fake"].facts().gaps
-        assert any(gap.seconds >= 0.5 and second - 10**7 < gap.at_ns <= third for gap in gaps), "from the call before on"
+        assert any(gap.seconds >= 1.5 and second - 10**8 < gap.at_ns <= third for gap in gaps), (second, third, gaps)
 
     def test_without_a_stall_there_is_no_gap(self, tmp_path: Path) -> None:
         def check(folder: Path) -> None:
@@ -374,7 +374,7 @@ class TestRecorder:
         with Recorder([], tmp_path, CaptureClock(), notes, together=[fast, slow, bad]):
             assert "rca-fast+slow+bad" in {thread.name for thread in threading.enumerate()}
             time.sleep(1)
-        assert len(fast.calls) > 3 * len(slow.calls) > 6
+        assert len(fast.calls) > 2 * len(slow.calls) > 4
         assert len(bad.calls) == 3
         assert notes == [("sampler_failed", "bad ended: ValueError: broken")]
         assert (fast.closed, slow.closed, bad.closed) == (1, 1, 1)
