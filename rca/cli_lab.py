@@ -99,7 +99,7 @@ def show(suite: Path | None, check: bool, allow: tuple[str, ...]) -> None:
     "score",
     epilog="""\b
 Examples:
-  rca lab score fixtures/lab
+  $ rca lab score fixtures/lab
 
 \b
 For a repository's page:
