@@ -28,8 +28,8 @@ from rca.errors import RcaError
 LOOP_SCRIPT = Path(__file__).with_name("decode_loop.py")
 _POLL_SECONDS = 0.25
 _LOG_LINES = 3
-_LOOK_SECONDS = 3.0
-_WARM_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+_WARM_SECONDS = 3.0
 
 
 class WorkloadError(RcaError):
