@@ -96,7 +96,6 @@ class Run:
     on_progress: Callable[[Progress], None] = lambda _: None
     on_note: Callable[[str], None] = lambda _: None
     record: Record = field(default_factory=Record)
-    _undo_problems: list[str] = field(default_factory=list)
     _finished: int = 0
     _of: int = 0
     _ends: float = 0.0
@@ -119,17 +118,16 @@ class Run:
         self._finished = sum((self.out / case.name / TRUTH).exists() for case in cases)
         self._ends = time.monotonic() + 60 * self.suite.limit_minutes
         left = 0
-        with clients_first_here(), signals_unwind(), Undo() as undo:
-            try:
+        undo = Undo()
+        try:
+            with clients_first_here(), signals_unwind(), undo:
                 for name, workload in self.suite.workloads.items():
                     todo = [c for c in cases if c.workload == name and not (self.out / c.name / TRUTH).exists()]
                     if todo:
                         left += self._workload(name, workload, todo, undo)
-            finally:
-                self._save()
-                self._undo_problems = undo.problems
-        self.record.not_undone = self._undo_problems
-        self._save()
+        finally:
+            self.record.not_undone = undo.problems
+            self._save()
         return Done(self.out, self._finished, left, self.record)
 
     def _wanted(self, case: Case) -> bool:

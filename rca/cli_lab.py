@@ -131,6 +131,8 @@ def score(cases: Path, md: Path | None, json_: Path | None, plot: Path | None, q
     dash = Path("-")
     if (md, json_).count(dash) > 1:
         raise click.UsageError("only one of them can go to stdout")
+    if plot:
+        lab_plot.check_plot(plot)  # before the cases are compared
     with drawn.progress(enabled=not quiet and sys.stderr.isatty()) as watch:
         scores = scored(cases, watch.compared)
     texts = {md: lab_scores.scores_markdown, json_: lab_scores.scores_json}

@@ -22,6 +22,16 @@ _SIZE = (13.0, 10.0)
 _OWN, _OTHER, _GREY = "#1f5fa8", "#9db8d2", "#777777"
 
 
+def check_plot(path: Path) -> None:
+    """Refuse early what cannot be drawn. Raises `UsageError`: matplotlib is missing, or the suffix is another one."""
+    if path.suffix.lower() not in _METADATA:
+        raise UsageError(f"{path}: plots are .svg or .png")
+    try:
+        import matplotlib.figure  # noqa: F401, PLC0415
+    except ImportError:
+        raise UsageError(_MISSING) from None
+
+
 def plot_scores(scores: Scores, path: Path) -> None:
     """Draw the scores into an SVG or PNG file, told by its suffix; the folder must exist.
 
@@ -29,15 +39,11 @@ def plot_scores(scores: Scores, path: Path) -> None:
         UsageError: matplotlib is missing, or the suffix is another one.
         OutputError: the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in _METADATA:
-        raise UsageError(f"{path}: plots are .svg or .png")
-    try:
-        import matplotlib as mpl  # noqa: PLC0415  (optional, and slow to import)
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError:
-        raise UsageError(_MISSING) from None
+    check_plot(path)
+    import matplotlib as mpl  # noqa: PLC0415  (optional, and slow to import)
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
+    suffix = path.suffix.lower()
     out = io.BytesIO()
     with mpl.rc_context():
         mpl.rcdefaults()  # not the user's own settings
