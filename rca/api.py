@@ -13,12 +13,12 @@ from rca.capture.health import compare_settings
 from rca.capture.load import load, no_progress
 from rca.comparison import RankComparison, compare_ranks, pair
 from rca.cycles import Rank
-from rca.errors import TooLittleDataError
+from rca.errors import InputError, TooLittleDataError
 from rca.inspection import Inspection, describe
 from rca.profile import Profile, estimate_cores
 from rca.side import Side, chosen_anchors
 from rca.stats.robust import outliers
-from rca.verdict import Recording, Verdict, decide
+from rca.verdict import Verdict, decide, gather
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Comparison:
     Attributes:
         normal: the baseline capture.
         abnormal: the capture that is compared with it.
-        ranks: one comparison per rank that is on both sides, in order of role.
+        ranks: one comparison per rank that is on both sides, in order of role; none where a side holds only counters.
         verdict: what it comes to.
         warnings: what was skipped, guessed or odd, for the reader.
     """
@@ -68,12 +68,41 @@ def compare(
         cached: keep what the captures were reduced to beside them, and use it (see `rca.cache`).
 
     Raises:
-        InputError: a side cannot be read.
-        TooLittleDataError: a side has no cycle.
+        InputError: a side cannot be read, or one has no trace and the other no counters.
+        TooLittleDataError: a side has no cycle, and there are no counters to compare instead.
         UsageError: ``cycle`` is not a regular expression.
     """
     with Side(Path(normal), progress, cached) as one, Side(Path(abnormal), progress, cached) as two:
-        return _compared({"normal": one, "abnormal": two}, cycle)
+        sides = {"normal": one, "abnormal": two}
+        if any(side.only_counters for side in sides.values()):
+            return _hosts_compared(sides, _without_traces(sides))
+        try:
+            return _compared(sides, cycle)
+        except TooLittleDataError as problem:
+            if any(side.summary.capture.counters.height == 0 for side in sides.values()):
+                raise
+            return _hosts_compared(sides, [str(problem)])
+
+
+def _without_traces(sides: dict[str, Side]) -> list[str]:
+    """Say which side was not cut into cycles; without counters on both sides there is nothing to compare."""
+    lacking = [side for side in sides.values() if side.only_counters]
+    for side in sides.values():
+        if side.summary.capture.counters.height == 0:
+            text = f"holds no counters, and {lacking[0].path} holds only counters: there is nothing to compare"
+            raise InputError(side.path, text, "expected traces, or result_perf_data.csv, on both sides or counters on both")
+    return [f"{side.path}: holds only counters, no trace; so only counters are compared" for side in lacking]
+
+
+def _hosts_compared(sides: dict[str, Side], remarks: list[str]) -> Comparison:
+    """Compare the counters alone: what they tell of the machines, where no cycle tells of the server."""
+    captures = {side: own.summary.capture for side, own in sides.items()}
+    settings = compare_settings(captures["normal"], captures["abnormal"])
+    evidence = gather(captures["normal"], captures["abnormal"], [], [], settings, _known_cores(captures))
+    same = captures["normal"].digest == captures["abnormal"].digest
+    warnings = [*_same_files(captures), *remarks, *map(str, settings)]
+    warnings += [f"{side}: {finding}" for side, capture in captures.items() for finding in capture.findings]
+    return Comparison(captures["normal"], captures["abnormal"], (), decide([], same, evidence), tuple(warnings))
 
 
 def _compared(sides: dict[str, Side], cycle: str | None) -> Comparison:
@@ -88,7 +117,6 @@ def _compared(sides: dict[str, Side], cycle: str | None) -> Comparison:
         raise TooLittleDataError(captures["abnormal"].path, text)
     compared = [compare_ranks(*both) for both in pairs]
     settings = compare_settings(captures["normal"], captures["abnormal"])
-    recording = Recording(captures["normal"].findings, captures["abnormal"].findings, settings)
     same = captures["normal"].digest == captures["abnormal"].digest
     warnings = [*_same_files(captures), *unpaired, *dict.fromkeys(note for c in compared for note in c.gate.notes)]
     warnings += [str(finding) for finding in settings]
@@ -96,13 +124,24 @@ def _compared(sides: dict[str, Side], cycle: str | None) -> Comparison:
         remarks = (*_left_out(own.summary, profiles[side]), *_counter_remarks(own.summary, profiles[side]))
         cycles = _cycle_remarks([profile.rank for profile in profiles[side]])
         warnings += [f"{side}: {text}" for text in (*map(str, captures[side].findings), *remarks, *cycles)]
+    evidence = gather(captures["normal"], captures["abnormal"], compared, pairs, settings, _known_cores(captures))
     return Comparison(
         normal=captures["normal"],
         abnormal=captures["abnormal"],
         ranks=tuple(compared),
-        verdict=decide(compared, same, recording),
+        verdict=decide(compared, same, evidence),
         warnings=tuple(warnings),
     )
+
+
+def _known_cores(captures: dict[str, Capture]) -> int:
+    """Return the number of cores of the host; 0 where nothing states it: a guess would make up other programs."""
+    stated = [meta["cores"] for capture in captures.values() for meta in capture.meta if isinstance(meta.get("cores"), int)]
+    sampled = [
+        capture.counters.filter(pl.col("device").cast(pl.String).str.starts_with("CPU "))["device"].n_unique()
+        for capture in captures.values()
+    ]
+    return max([*stated, *sampled], default=0)
 
 
 def _same_files(captures: dict[str, Capture]) -> list[str]:

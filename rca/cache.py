@@ -27,9 +27,10 @@ from rca.cycles.grammar import GRAMMAR, KNOWN_FRAMES, AnchorKind
 from rca.cycles.sequence import Mark
 from rca.profile import Profile
 from rca.profile.build import ROWS
+from rca.profile.timeline import PARTS_TABLE
 from rca.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 """To be raised when the reduction changes without a change of version."""
 
 MAX_ENTRIES = 8
@@ -117,7 +118,8 @@ class Cache:
                 cycles = _typed(tables[f"cycles{i}"], CYCLES)
                 own = Rank(**rank | {"cycles": cycles, "files": tuple(rank["files"])})
                 rows, counters = _typed(tables[f"rows{i}"], ROWS), _typed(tables[f"counters{i}"], COUNTERS)
-                profiles.append(Profile(own, rows, counters, facts["from_events"][i]))
+                parts = _typed(tables[f"parts{i}"], PARTS_TABLE)
+                profiles.append(Profile(own, rows, counters, parts, facts["from_events"][i]))
             return profiles
 
         return self._kept(_profile_name(anchor, cores), restored)
@@ -131,6 +133,7 @@ class Cache:
         tables: Tables = {}
         for i, profile in enumerate(profiles):
             tables |= {f"cycles{i}": profile.rank.cycles, f"rows{i}": profile.rows, f"counters{i}": profile.counters}
+            tables[f"parts{i}"] = profile.parts
         facts = {"ranks": ranks, "from_events": [profile.from_events for profile in profiles]}
         self._write(_profile_name(anchor, cores), facts, tables)
 

@@ -54,6 +54,12 @@ def cli() -> None:
     """Find out why an LLM server got slow: compare a capture from a good day with one from now."""
 
 
+def _complete_cause(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from reports.explain import causes  # noqa: PLC0415  (imports take longer than --help may)
+
+    return [cause for cause in causes() if cause.startswith(incomplete)]
+
+
 @cli.command(
     epilog=f"""\b
 Examples:
@@ -62,6 +68,7 @@ Examples:
   rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/again --for jira --md -
   rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/again --json - --gate
   rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal --cycle list
+  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal --explain cpu_quota
 
 \b
 Post a report to a ticket:
@@ -103,6 +110,12 @@ Post a report to a ticket:
     help="Where the report will be pasted: sets its markup and its length.",
 )
 @click.option("--cycle", metavar="NAME", help=_CYCLE_HELP)
+@click.option(
+    "--explain",
+    metavar="CAUSE",
+    shell_complete=_complete_cause,
+    help="Print how one cause was judged, named or not: its signs, what speaks for and against it, what is missing.",
+)
 @click.option("--gate", is_flag=True, help="Exit with 1 when the abnormal side is slower.")
 @click.option("-f", "--force", is_flag=True, help="Write into an output folder that is not empty.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep what captures are reduced to (.rca-cache beside them).")
@@ -116,6 +129,7 @@ def compare(  # noqa: PLR0913, PLR0917
     csv: Path | None,
     target: str,
     cycle: str | None,
+    explain: str | None,
     gate: bool,
     force: bool,
     no_cache: bool,
@@ -131,13 +145,16 @@ def compare(  # noqa: PLR0913, PLR0917
     """
     from rca import api  # noqa: PLC0415  (imports take longer than --help may)
     from rca.verdict import EXIT_CODE  # noqa: PLC0415
+    from reports import explain as explaining  # noqa: PLC0415
     from reports import files, terminal  # noqa: PLC0415
 
     files.check_outputs(output, [path for path in (md, json_, csv) if path], [normal, abnormal], force)
+    if explain is not None and explain not in explaining.causes():
+        raise click.UsageError(f"--explain knows no cause {explain!r}; there are {', '.join(explaining.causes())}")
     if cycle == "":
         raise click.UsageError("--cycle needs a name")
-    if [md, json_, csv].count(Path("-")) > 1:
-        raise click.UsageError("only one report can go to stdout")
+    if [md, json_, csv].count(Path("-")) + (explain is not None) > 1:
+        raise click.UsageError("only one report can go to stdout, and --explain goes there too")
     if cycle == _LIST:
         if output or md or json_ or csv:
             raise click.UsageError("--cycle list compares nothing, so there is no report to write")
@@ -147,7 +164,9 @@ def compare(  # noqa: PLR0913, PLR0917
     written = _write(result, target, output, {"md": md, "json": json_, "csv": csv}, force)
     if not quiet:
         terminal.warn(result)
-    if Path("-") not in (md, json_, csv):
+    if explain is not None:
+        _to_stdout(explaining.explanation(result, explain))
+    elif Path("-") not in (md, json_, csv):
         if written or sys.stdout.isatty():
             terminal.summary(result, written)
         else:

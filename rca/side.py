@@ -12,7 +12,7 @@ from rca.capture.discover import discover
 from rca.capture.load import read
 from rca.capture.tables import EVENTS, empty
 from rca.cycles import Anchor, anchor_named, choose, cut, known_anchors
-from rca.errors import InputError, TooLittleDataError
+from rca.errors import TooLittleDataError
 from rca.profile import Profile, build
 
 
@@ -55,6 +55,12 @@ class Side:
             self.cache.keep_summary(self._summary)
         return self._summary
 
+    @property
+    def only_counters(self) -> bool:
+        """Whether there are counters, and nothing that could be cut into cycles or was."""
+        capture = self.summary.capture
+        return capture.counters.height > 0 and not self.summary.traces and not capture.cycle_rows.height
+
     def profiles(self, anchor: Anchor | None, cores: int) -> list[Profile]:
         """Cut by ``anchor`` (None: it was cut before) and reduce every rank; afterwards the events are forgotten.
 
@@ -74,10 +80,6 @@ class Side:
 
 def chosen_anchors(normal: Side, abnormal: Side, cycle: str | None) -> dict[str, Anchor]:
     """Choose the anchors of two sides (see `rca.cycles.choose`), without their events where that is possible."""
-    for side in (normal, abnormal):
-        capture = side.summary.capture
-        if capture.counters.height and not side.summary.traces and not capture.cycle_rows.height:
-            raise InputError(side.path, "holds only counters, no trace", "expected traces, or result_perf_data.csv")
     anchors = normal.cache.choice(abnormal.listing, cycle)
     if anchors is None:
         common = [name for name in normal.summary.known if name in abnormal.summary.known]

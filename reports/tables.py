@@ -43,6 +43,8 @@ _COLUMNS = {
 def comparison_csv(result: Comparison) -> str:
     """Return one line per (function, metric, device), by suspicion; with several ranks, rank and pids stand in front."""
     several = len(result.ranks) > 1
+    if not result.ranks:
+        return _csv(pl.DataFrame(schema=dict.fromkeys(_COLUMNS.values(), pl.String)))
     return _csv(pl.concat([_detail(rank, several) for rank in result.ranks]))
 
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rca.api import Comparison
 from rca.capture import Progress as OnProgress
 from rca.capture.load import no_progress
+from reports.verdict_view import cause_title, signed, verdict_view
 from reports.view import STATUS_WORDS
 
 _COLOURS = {
@@ -24,6 +25,9 @@ _COLOURS = {
     "not_comparable": "bold yellow",
     "insufficient_data": "bold yellow",
 }
+MAX_CAUSES = 3
+MAX_EVIDENCE = 2
+MAX_PARTS = 4
 _MAX_WARNINGS = 12
 _QUICK_SECONDS = 2
 
@@ -64,17 +68,33 @@ def summary(result: Comparison, written: list[Path]) -> None:
     for reason in dict.fromkeys(reason for rank in result.ranks for reason in rank.gate.reasons):
         if reason not in verdict.headline:
             out.print(f"  {escape(reason)}")
-    out.print(f"[dim]trust:[/] {escape(verdict.trust)}")
+    if verdict.work:
+        out.print(f"  {escape(verdict.work)}")
+    for cause in verdict.causes[:MAX_CAUSES]:
+        out.print(f"  {cause.rank}. [bold]{escape(cause_title(cause))}[/]")
+        for text in cause.evidence_for[:MAX_EVIDENCE]:
+            out.print(f"     [green]+[/] {escape(text)}")
+        for text in cause.evidence_against[:MAX_EVIDENCE]:
+            out.print(f"     [red]-[/] {escape(text)}")
     if verdict.causes:
-        out.print("[dim]suspects, by suspicion score only (no confidence is calibrated):[/]")
-        for cause in verdict.causes[:3]:
-            latent = ", latent" if cause.latent else ""
-            out.print(
-                f"  {cause.rank}. [bold]{cause.id}[/] ({escape(cause.device)}{latent}): {escape(cause.evidence_for[0])}"
-            )
         out.print(f"[dim]next check:[/] {escape(verdict.causes[0].next_check)}")
+    else:
+        out.print(f"[dim]cause:[/] {escape(verdict_view(result).no_causes)}")
+    _where_the_time_went(out, result)
+    out.print(f"[dim]trust:[/] {escape(verdict.trust)}")
     for path in written:
         out.print(f"[dim]written:[/] {escape(str(path))}")
+
+
+def _where_the_time_went(out: Console, result: Comparison) -> None:
+    """Print the largest parts of the ledger, where the cycle changed."""
+    ledger = result.verdict.ledger
+    if ledger is None or result.verdict.status not in ("slower", "faster"):
+        return
+    largest = sorted(ledger.entries, key=lambda entry: -abs(entry.change_us))[:MAX_PARTS]
+    out.print(f"[dim]of {signed(ledger.change_us)} per cycle:[/]")
+    for entry in largest:
+        out.print(f"  {signed(entry.change_us):>10}  {escape(entry.text)}")
 
 
 def warn(result: Comparison) -> None:

@@ -39,8 +39,8 @@ def render(result: Comparison, target: str = "github") -> str:
     """Return the report for one of `TARGETS`, with as many ranks and rows of the detailed table as fit its budget."""
     place = TARGETS[target]
     shown = view(result)
-    if place.budget is None:
-        return _render(shown, place, len(shown.ranks), None)
+    if place.budget is None or not shown.ranks:
+        return _fitted(_render(shown, place, len(shown.ranks), None), place.budget)
     for ranks in range(len(shown.ranks), 0, -1):
         least = min(_MIN_ROWS, max(len(rank.detail.rows) for rank in shown.ranks[:ranks]))
         if len(_render(shown, place, ranks, least)) <= place.budget:
@@ -76,9 +76,9 @@ def _render(shown: View, place: Target, ranks: int, rows: int | None) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _fitted(text: str, budget: int) -> str:
+def _fitted(text: str, budget: int | None) -> str:
     """Cut a report that is too long even without its detailed table at a line, and say so."""
-    if len(text) <= budget:
+    if budget is None or len(text) <= budget:
         return text
     note = "\n\n… cut here to fit; the whole report is in the JSON.\n"
     return text[: budget - len(note)].rsplit("\n", 1)[0] + note

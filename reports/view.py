@@ -13,7 +13,9 @@ from rca.api import Comparison
 from rca.comparison import RankComparison
 from rca.verdict import duration
 from rca.version import COMPARISON_SCHEMA, __version__
+from reports.cells import Table
 from reports.names import NameIndex
+from reports.verdict_view import VerdictView, verdict_view
 
 REPORTING_SUSPICION = 10
 """Suspicion from which the reference calls a change significant; used for Key Findings as it does."""
@@ -40,15 +42,6 @@ STATUS_WORDS = {
     "not_comparable": "NOT COMPARABLE",
     "insufficient_data": "TOO LITTLE DATA",
 }
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; ``code`` lists the columns that hold names from a trace."""
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    code: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -87,12 +80,9 @@ class View:
     title: str
     status: str
     headline: str
-    trust: str
     reasons: tuple[str, ...]
-    suspects: tuple[str, ...]
-    next_checks: tuple[str, ...]
+    verdict: VerdictView
     warnings: tuple[str, ...]
-    no_suspects: str
     overview: Table | None
     ranks: tuple[RankView, ...]
     legend: tuple[tuple[str, str], ...]
@@ -111,15 +101,9 @@ def view(result: Comparison) -> View:
         title=f"Cross Performance Comparison: {sides[0]} vs {sides[1]} ({_pids(result)})",
         status=STATUS_WORDS[verdict.status],
         headline=verdict.headline,
-        trust=verdict.trust,
         reasons=_reasons(result),
-        suspects=tuple(
-            f"{cause.id} ({cause.device}{', latent' if cause.latent else ''}): {cause.evidence_for[0]}"
-            for cause in verdict.causes
-        ),
-        next_checks=tuple(dict.fromkeys(cause.next_check for cause in verdict.causes)),
+        verdict=verdict_view(result),
         warnings=result.warnings,
-        no_suspects=_no_suspects(result),
         overview=_rank_overview(result) if len(ordered) > 1 else None,
         ranks=tuple(_rank_view(rank, index, len(ordered) > 1) for rank in ordered),
         legend=_LEGEND,
@@ -142,14 +126,6 @@ def _reasons(result: Comparison) -> tuple[str, ...]:
     several = len(result.ranks) > 1
     named = [(f"{rank.role}: " if several else "", reason) for rank in result.ranks for reason in rank.gate.reasons]
     return tuple(dict.fromkeys(role + reason for role, reason in named if several or reason not in result.verdict.headline))
-
-
-def _no_suspects(result: Comparison) -> str:
-    if result.verdict.status == "insufficient_data":
-        return "not judged: too little data"
-    if all(rank.metrics.height == 0 for rank in result.ranks):
-        return "not judged: no counters were recorded on both sides"
-    return "none; no counter moved by more than chance and 10 % in the direction of trouble"
 
 
 def _rank_overview(result: Comparison) -> Table:
@@ -186,7 +162,7 @@ def _side_names(result: Comparison) -> tuple[str, str]:
 
 def _pids(result: Comparison) -> str:
     sides = [", ".join(str(getattr(rank, side).pid) for rank in result.ranks) for side in ("normal", "abnormal")]
-    return f"Normal PID:{sides[0]} vs Abnormal PID:{sides[1]}"
+    return f"Normal PID:{sides[0]} vs Abnormal PID:{sides[1]}" if result.ranks else "counters only"
 
 
 def _rank_view(rank: RankComparison, index: NameIndex, several: bool) -> RankView:
@@ -479,5 +455,7 @@ _LEGEND = (
         "q (time)",
         "Mann-Whitney p of the time per cycle with serial dependence counted, Benjamini-Hochberg over all functions",
     ),
-    ("latent", "the counter changed, the cycle time did not (yet)"),
+    ("calls, time of a call", "the change of the mean time per cycle, split into how often and how long; the two sum to it"),
+    ("latent", "the cause is there, but the cycle time does not show it (yet)"),
+    ("follows", "another cause that is named brings its signs about"),
 )

@@ -85,8 +85,13 @@ def test_folder_without_traces(tmp_path: Path) -> None:
 
 
 def test_folder_with_counters_only(tmp_path: Path) -> None:
-    write_counters(tmp_path / "counters.csv", {"host_cpu_usage": 1})
-    assert "only counters" in str(error_of(tmp_path))
+    """What they tell of the machine is told; against a trace without counters there is nothing to compare."""
+    counters, trace = tmp_path / "counters", write_trace(tmp_path / "t.json", decode_trace(12))
+    write_counters(counters / "counters.csv", {"host_cpu_usage": 1})
+    assert compare(counters, counters).verdict.status == "insufficient_data"
+    error = error_of(trace, counters)
+    assert "only counters" in str(error)
+    assert error.exit_code == 2
 
 
 def test_trace_that_is_no_json(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ CODES = {
     "while_recording": "something happened while the collector recorded: a process or the server ended, a GPU was lost",
     "unfinished": "the collector was killed before it finished",
     "not_measured": "metrics that the collector could not measure on that machine",
-    "settings_differ": "the two sides were recorded with different profiler settings",
+    "settings_differ": "the two sides, or files of one, were recorded with different profiler settings",
+    "hardware_differs": "the two sides were recorded on different hardware",
+    "software_differs": "other versions of software ran on the two sides",
+    "engine_settings_differ": "the engine was started with other settings on the two sides",
 }
 """Every code that a finding may have, and what it means. The codes are part of the JSON reports."""
 

@@ -88,11 +88,14 @@ def _graphs_hidden(sides: _Sides) -> list[Finding]:
 
 
 def _devices(sides: _Sides) -> list[Finding]:
-    normal, abnormal = (
-        {str(name) for facts in side.meta if isinstance(facts.get("gpu_names"), list) for name in facts["gpu_names"]}
-        for side in sides
-    )
-    return _differs("the GPU", normal, abnormal, "kernel times are of different hardware", Severity.WARNING)
+    for key in ("gpu_names", "gpus"):  # of the trace, of the collector's manifest
+        normal, abnormal = (
+            {str(name) for facts in side.meta if isinstance(facts.get(key), list) for name in facts[key]} for side in sides
+        )
+        effect = "kernel times are of different hardware"
+        if found := _differs("the GPU", normal, abnormal, effect, Severity.WARNING, "hardware_differs"):
+            return found
+    return []
 
 
 def _versions(sides: _Sides) -> list[Finding]:
@@ -110,7 +113,10 @@ def _versions(sides: _Sides) -> list[Finding]:
             if recorder
             else "other software may bring other kernels, launches and waits"
         )
-        found += _differs(key, normal, abnormal, effect, Severity.INFO if recorder else Severity.WARNING)
+        if recorder:
+            found += _differs(key, normal, abnormal, effect, Severity.INFO)
+        else:
+            found += _differs(key, normal, abnormal, effect, Severity.WARNING, "software_differs")
     return found
 
 
@@ -119,7 +125,8 @@ def _machines(sides: _Sides) -> list[Finding]:
     found = []
     for key, what in (("cpu", "the host's CPU"), ("cores", "the host's number of cores")):
         normal, abnormal = ({str(facts[key]) for facts in side.meta if key in facts} for side in sides)
-        found += _differs(what, normal, abnormal, "host times are of different hardware", Severity.WARNING)
+        effect = "host times are of different hardware"
+        found += _differs(what, normal, abnormal, effect, Severity.WARNING, "hardware_differs")
     return found
 
 
@@ -143,16 +150,18 @@ def _engine_settings(sides: _Sides) -> list[Finding]:
         return []
     more = f", … ({len(differing):,} in all)" if len(differing) > _MAX_SETTINGS else ""
     text = f"the engine was started with other settings: {', '.join(shown)}{more}"
-    return [Finding("settings_differ", text, Severity.INFO)]
+    return [Finding("engine_settings_differ", text, Severity.INFO)]
 
 
-def _differs(what: str, normal: set[str], abnormal: set[str], effect: str, severity: Severity) -> list[Finding]:
+def _differs(
+    what: str, normal: set[str], abnormal: set[str], effect: str, severity: Severity, code: str = "settings_differ"
+) -> list[Finding]:
     """Report two sets that differ; a side that does not state the fact says nothing."""
     if not normal or not abnormal or normal == abnormal:
         return []
     left, right = _listed(sorted(normal)), _listed(sorted(abnormal))
     text = f"{what} is {left} in the normal capture and {right} in the abnormal one: {effect}"
-    return [Finding("settings_differ", text, severity)]
+    return [Finding(code, text, severity)]
 
 
 def _torch_files(capture: Capture) -> list[tuple[str, dict[str, Any]]]:

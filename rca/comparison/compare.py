@@ -13,7 +13,9 @@ from rca.comparison.model import ALPHA, QUANTILES, Calibration, CycleTime, RankC
 from rca.comparison.reference import reference_rows
 from rca.comparison.robust import calibrate, cycle_time, function_shifts, is_called, metric_shifts
 from rca.comparison.versions import same_names
+from rca.comparison.workload import explain
 from rca.profile import SCHEDULED, Profile
+from rca.profile.timeline import COMMUNICATION
 from rca.stats.robust import values_needed
 
 _FUNCTION_COLUMNS = {
@@ -68,6 +70,10 @@ def compare_ranks(normal: Profile, abnormal: Profile) -> RankComparison:
         metrics=metrics,
         rows=_with_robust(reference_rows(*sides), functions.table, metrics),
         rows_left_out=left_out,
+        parts=_parts((normal, abnormal), cycles),
+        communication=_communication(sides),
+        timeline=normal.from_events and abnormal.from_events,
+        workload=explain(*(profile.rank.cycles.filter("complete") for profile in (normal, abnormal))),
     )
 
 
@@ -98,6 +104,29 @@ def _tested(stratum: Stratum) -> _Tested:
 
 def _rows_of(profile: Profile, cycles: pl.DataFrame) -> pl.DataFrame:
     return profile.rows.filter(pl.col("cycle").is_in(cycles["cycle"].to_list()))
+
+
+def _parts(profiles: tuple[Profile, Profile], cycles: tuple[pl.DataFrame, pl.DataFrame]) -> pl.DataFrame:
+    sides = zip(("normal", "abnormal"), profiles, cycles, strict=True)
+    return pl.concat(
+        profile.parts.filter(pl.col("cycle").is_in(own["cycle"].to_list())).select(
+            pl.lit(side).alias("side"), "cycle", "part", "us"
+        )
+        for side, profile, own in sides
+    )
+
+
+def _communication(sides: list[pl.DataFrame]) -> pl.DataFrame:
+    """Return the time that each cycle spends in communication."""
+    of_link = pl.col("device").str.starts_with("GPU") & pl.col("function").str.contains(COMMUNICATION)
+    return pl.concat(
+        rows.filter(of_link)
+        .unique(["cycle", "function", "device"], keep="first")
+        .group_by("cycle")
+        .agg(us=pl.col("duration_us").sum())
+        .select(pl.lit(side).alias("side"), "cycle", "us")
+        for side, rows in zip(("normal", "abnormal"), sides, strict=True)
+    ).sort("side", "cycle")
 
 
 def _with_robust(rows: pl.DataFrame, functions: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from rca.comparison.workload import Workload
 from rca.cycles import Rank
 from rca.stats.robust import Shift
 
@@ -76,10 +77,15 @@ class RankComparison:
         calibration: how often and how far the same test errs on the normal side alone.
         any_difference_p: p of "no function's time per cycle differs", over all functions at once.
         phases: cycle time of each phase: ``phase, n_normal, normal_us, n_abnormal, abnormal_us, ratio, low, high, p_value``.
-        functions: one row per (function, device) with time per cycle on both sides and its robust shift.
+        functions: one row per (function, device) with time per cycle on both sides, its robust shift, and the change of its
+            mean split into calls (``count_effect_us``) and time of a call (``duration_effect_us``).
         metrics: one row per (metric, device), likewise.
         rows: one row per (function, metric, device): the reference columns, then the robust ones.
         rows_left_out: functions of a per-cycle profile that have no counter and so no reference row.
+        parts: where the time of the compared cycles went: ``side`` and the columns of `rca.profile.timeline.PARTS_TABLE`.
+        timeline: whether ``parts`` come from a timeline; else from summed durations.
+        communication: µs of each compared cycle in kernels that exchange data between GPUs: ``side, cycle, us``.
+        workload: how much of the change over all cycles their work explains; None where that cannot be told.
     """
 
     role: str
@@ -97,3 +103,7 @@ class RankComparison:
     metrics: pl.DataFrame
     rows: pl.DataFrame
     rows_left_out: int
+    parts: pl.DataFrame
+    timeline: bool
+    communication: pl.DataFrame
+    workload: Workload | None

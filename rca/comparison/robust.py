@@ -117,6 +117,7 @@ def function_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFra
         "normal_count": _means(x_count),
         "abnormal_count": _means(y_count),
     }
+    columns |= _effects(*(columns[key] for key in ("normal_count", "normal_mean_us", "abnormal_count", "abnormal_mean_us")))
     nothing: Floats = np.full(keys.height, np.nan)
     if min(len(x), len(y)) < 2 or keys.height == 0:
         columns |= dict.fromkeys(("shift_us", "shift_low_us", "shift_high_us", "cliffs_delta", "p", "q"), nothing)
@@ -139,6 +140,19 @@ def function_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFra
     )
 
 
+def _effects(count: Floats, mean_us: Floats, count_2: Floats, mean_us_2: Floats) -> dict[str, Floats]:
+    """Split the change of the mean time per cycle into calls × time of a call; the two sum to the change.
+
+    Each factor is weighed by the mean of the other (Shapley's value of two factors). A function of one side only is all
+    count.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each, each_2 = mean_us / count, mean_us_2 / count_2
+    both = (count > 0) & (count_2 > 0)
+    by_count = np.where(both, (count_2 - count) * (each + each_2) / 2, mean_us_2 - mean_us)
+    return {"count_effect_us": by_count, "duration_effect_us": mean_us_2 - mean_us - by_count}
+
+
 def metric_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame, pl.DataFrame]) -> pl.DataFrame:
     """Compare every counter on every device that the rank used.
 
@@ -146,7 +160,7 @@ def metric_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame
     cycle instead; there a counter is worth no more values than its sampler made ticks.
     """
     sides = [
-        _counter_values(profile) if profile.from_events else _mu_values(profile, own)
+        _counter_values(profile) if profile.from_events else mu_values(profile, own)
         for profile, own in zip((normal, abnormal), cycles, strict=True)
     ]
     rows = []
@@ -272,7 +286,8 @@ def _one_per_cycle(series: Series, cycles: pl.DataFrame) -> Floats:
     return means
 
 
-def _mu_values(profile: Profile, cycles: pl.DataFrame) -> Values:
+def mu_values(profile: Profile, cycles: pl.DataFrame) -> Values:
+    """Return the mean of every counter in every cycle, in % as a profile that was cut before it reached us states them."""
     own = profile.rows.filter(
         (pl.col("metric") != NO_METRIC) & pl.col("mu_pct").is_not_null() & pl.col("cycle").is_in(cycles["cycle"].to_list())
     )

@@ -16,6 +16,7 @@ from rca.profile.classify import COUNTERS_OF_CLASS, OP_CLASSES, PROFILED_KINDS, 
 from rca.profile.counters_join import event_moments, norm_factor, series_for
 from rca.profile.scheduling import SCHEDULED, scheduling
 from rca.profile.self_time import self_time_ns
+from rca.profile.timeline import summed_parts, timeline_parts
 
 MARGIN_NS = 2_000_000_000
 """Counters are often sampled once a second: of a short trace the neighbouring samples are all there is."""
@@ -48,12 +49,14 @@ class Profile:
         rank: role, pid, anchor and cycles.
         rows: `ROWS`.
         counters: the capture's samples from the first to the last cycle, in the schema of `Capture.counters`.
+        parts: where the time of each cycle went (`rca.profile.timeline.PARTS_TABLE`).
         from_events: whether the capture's own events were reduced here.
     """
 
     rank: Rank
     rows: pl.DataFrame
     counters: pl.DataFrame
+    parts: pl.DataFrame
     from_events: bool
 
 
@@ -68,10 +71,12 @@ def build(capture: Capture, rank: Rank, cores: int = 1) -> Profile:
     if capture.cycle_rows.height:
         of_rank = (pl.col("pid") == rank.pid) & pl.col("file").is_in(rank.files)
         own = capture.cycle_rows.filter(of_rank).rename({"kind": "class"})
-        return Profile(rank, _typed(own), _within(capture.counters, rank), from_events=False)
+        rows = _typed(own)
+        return Profile(rank, rows, _within(capture.counters, rank), summed_parts(rows, rank.cycles), from_events=False)
     events = _events_in_cycles(capture, rank)
     near = _within(capture.counters, rank, MARGIN_NS)  # a sample just outside still tells what the counter was
-    return Profile(rank, _rows(events, near, rank, cores), _within(capture.counters, rank), from_events=True)
+    within, parts = _within(capture.counters, rank), timeline_parts(capture, rank)
+    return Profile(rank, _rows(events, near, rank, cores), within, parts, from_events=True)
 
 
 def _within(counters: pl.DataFrame, rank: Rank, margin_ns: int = 0) -> pl.DataFrame:

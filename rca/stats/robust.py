@@ -124,7 +124,7 @@ def column_shifts(
     """
     rng = np.random.default_rng(_SEED)
     shift = column_shift(x, y)
-    picks = zip(_block_picks(rng, len(x), rho, replicates), _block_picks(rng, len(y), rho, replicates), strict=True)
+    picks = zip(block_picks(rng, len(x), rho, replicates), block_picks(rng, len(y), rho, replicates), strict=True)
     replicas = np.array([column_shift(x[i], y[j], points) for i, j in picks])
     low, high = _percentiles(replicas, effective_n(min(len(x), len(y)), rho))
     return shift, np.minimum(low, shift), np.maximum(high, shift)
@@ -230,7 +230,7 @@ def _thin(values: Floats, points: int) -> Floats:
     return quantiles
 
 
-def _block_picks(rng: np.random.Generator, n: int, rho: float, replicates: int) -> NDArray[np.int64]:
+def block_picks(rng: np.random.Generator, n: int, rho: float, replicates: int) -> NDArray[np.int64]:
     """Return (replicates, n) row numbers: moving blocks, wrapped at the series' end."""
     length = block_length(n, rho)
     blocks = -(-n // length)

@@ -1,7 +1,9 @@
-"""Room 5: comparisons into a verdict. Public: `decide`, `Verdict`, `Cause`."""
+"""Room 5: comparisons and evidence into a verdict. Public: `decide`, `gather`, `Verdict`, `Cause`."""
 
-from rca.verdict.artifact import Recording
-from rca.verdict.decide import decide, duration, status_of
+from rca.verdict.decide import decide, status_of
+from rca.verdict.evidence import Evidence, gather
+from rca.verdict.headline import duration
+from rca.verdict.ledger import Ledger
 from rca.verdict.model import EXIT_CODE, Cause, Status, Verdict
 
-__all__ = ["EXIT_CODE", "Cause", "Recording", "Status", "Verdict", "decide", "duration", "status_of"]
+__all__ = ["EXIT_CODE", "Cause", "Evidence", "Ledger", "Status", "Verdict", "decide", "duration", "gather", "status_of"]

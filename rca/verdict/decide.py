@@ -1,52 +1,147 @@
-"""Rank comparisons into one verdict."""
+"""Rank comparisons and evidence into one verdict."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from rca.comparison import RankComparison
 from rca.comparison.model import ALPHA
 from rca.comparison.robust import is_called
 from rca.stats.robust import values_needed
-from rca.verdict.artifact import Recording, artifact
-from rca.verdict.model import Status, Verdict
-from rca.verdict.suspicion import suspects
+from rca.verdict.catalogue import BY_ID, UNEXPLAINED
+from rca.verdict.evidence import Evidence
+from rca.verdict.headline import MIN_EFFECTIVE, Said, headline, host_headline, trust, work_explains
+from rca.verdict.judge import Judgement, judge
+from rca.verdict.ledger import Ledger, ledger
+from rca.verdict.model import Cause, Status, Verdict
+from rca.verdict.reliability import confidence
+from rca.verdict.scene import Scene
+from rca.verdict.signals import BY_ID as SIGNAL
 
-MIN_EFFECTIVE = 3
-"""Cycles that depend on each other so much that they are worth fewer independent ones do not acquit."""
-
-MEAN_TELLS = 1.1
-"""Where the ratio of means is this far from the median ratio, a few cycles carry the change, and the headline says so."""
+MIN_STEPS = 4
+"""Stretches of the engine's own count on each side, from which on it may deny what a profile says."""
 
 
-def decide(ranks: list[RankComparison], same_capture: bool, recording: Recording) -> Verdict:
-    """Decide a comparison of one or more ranks.
+_ORDER: tuple[Status, ...] = ("slower", "faster", "no_difference", "insufficient_data", "not_comparable")
+
+
+def decide(ranks: Sequence[RankComparison], same_capture: bool, evidence: Evidence) -> Verdict:
+    """Decide a comparison of one or more ranks, or of hosts alone.
 
     With several ranks or phases the headline is that of the one that differs most clearly, and the level of each test is
     divided by their number (Bonferroni), so that more of them do not mean more false alarms.
 
     Args:
-        ranks: at least one.
+        ranks: what was compared; none where a side was not cut into cycles.
         same_capture: both sides hold the same files.
-        recording: what was found about the recording of the sides.
+        evidence: signals and facts of both sides.
     """
+    if not ranks:
+        return _of_hosts(same_capture, evidence)
     tests = sum(rank.tests for rank in ranks)
     statuses = {rank.role: status_of(rank, tests) for rank in ranks}
-    order: tuple[Status, ...] = ("slower", "faster", "no_difference", "insufficient_data", "not_comparable")
-    status = next(s for s in order if s in statuses.values())
+    status = next(s for s in _ORDER if s in statuses.values())
     if same_capture and status != "not_comparable":  # the same bytes cannot differ
         enough = all(min(r.cycle_time.n_normal, r.cycle_time.n_abnormal) >= values_needed(ALPHA) for r in ranks)
         status = "no_difference" if enough else "insufficient_data"
-    leading = min((r for r in ranks if statuses[r.role] == status or same_capture), key=_clearness)
-    causes = () if same_capture else suspects(leading, status)
-    recorded = None if same_capture or status == "insufficient_data" else artifact(recording, len(causes) + 1)
+    order = sorted(
+        range(len(ranks)), key=lambda i: (not (statuses[ranks[i].role] == status or same_capture), _clearness(ranks[i]))
+    )
+    ledgers = [ledger(rank) for rank in ranks]
+    leading, lost = ranks[order[0]], ledgers[order[0]]
+    found = _Found(leading, status, "cycles", _in_order(evidence.scenes(ranks, ledgers, status), order))
+    if not same_capture:
+        found = _served_otherwise(_confirmed(found, evidence.drift), evidence.drift)
+    judgements = () if same_capture else judge(found.scenes)
+    said = Said(found.status, found.by, same_capture, tests, statuses, evidence.drift)
     return Verdict(
-        status=status,
-        headline=_headline(leading, status, same_capture, tests) + _other_ranks(statuses),
+        status=found.status,
+        headline=headline(leading, said, found.scenes[0].seen("step_time")),
         role=leading.role,
-        causes=(*causes, recorded) if recorded else causes,
-        trust=_trust(leading),
+        causes=_causes(judgements, found.status, lost, found.scenes[0]),
+        work=work_explains(leading),
+        trust=trust(leading, evidence.drift),
+        drift=evidence.drift,
+        ledger=lost,
+        judgements=judgements,
+        observations=tuple(found.scenes[0].observations.values()),
+        not_measured=_not_measured(judgements, found.scenes[0]),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A status, what it was found by, and the scenes that go with it."""
+
+    leading: RankComparison
+    status: Status
+    by: str
+    scenes: list[Scene]
+
+    def instead(self, status: Status, by: str) -> _Found:
+        """Return the same with another status; what the profiled cycles do not show is not in their ledger either."""
+        kept = self.by == by
+        scenes = [replace(scene, status=status, ledger=scene.ledger if kept else None) for scene in self.scenes]
+        return replace(self, status=status, by=by, scenes=scenes)
+
+
+def _in_order(scenes: list[Scene], order: list[int]) -> list[Scene]:
+    return [scenes[i] for i in order]
+
+
+def _confirmed(found: _Found, drift: float) -> _Found:
+    """Let a change without any cause stand only if it is larger than drift, and the engine's own count does not deny it.
+
+    The test on cycle time knows what varies within a recording, and a profile is short: two of them may differ by what
+    varies more slowly. A cause that was seen as well is reason enough to believe the change.
+    """
+    time = found.leading.cycle_time
+    if found.status not in ("slower", "faster") or time.ratio is None:
+        return found
+    if any(one.named and not one.latent for one in judge(found.scenes)):
+        return found
+    if abs(math.log(time.ratio.estimate)) <= math.log1p(drift):
+        return found.instead("no_difference", "drift")
+    seen = found.scenes[0].seen("step_time")
+    if seen is not None and min(seen.n) >= MIN_STEPS and seen.moved * math.log(time.ratio.estimate) <= 0:
+        return found.instead("no_difference", "unconfirmed")
+    return found
+
+
+def _served_otherwise(found: _Found, drift: float) -> _Found:
+    """Believe the engine's own count of steps where the few cycles that were profiled do not show what it shows.
+
+    Pauses that are few and long, as a quota makes them, seldom fall into a profile of half a second.
+    """
+    scene = found.scenes[0]
+    seen = scene.seen("step_time")
+    if found.status not in ("no_difference", "insufficient_data") or seen is None or not seen.moved:
+        return found
+    other_work = ("running", "batch", "tokens", "prefills", "prompt_length", "answer_length", "context_length")
+    if min(seen.normal, seen.abnormal) <= 0 or any(scene.moved(signal) for signal in other_work):
+        return found
+    if abs(math.log(seen.abnormal / seen.normal)) <= math.log1p(drift):
+        return found
+    return found.instead("slower" if seen.moved > 0 else "faster", "steps")
+
+
+def _of_hosts(same_capture: bool, evidence: Evidence) -> Verdict:
+    scene = evidence.scenes([], [], "insufficient_data")[0]
+    judgements = () if same_capture else judge([scene])
+    return Verdict(
+        status="insufficient_data",
+        headline=host_headline(same_capture),
+        role="",
+        causes=_causes(judgements, "insufficient_data", None, scene),
+        work="",
+        trust="no cycle time was compared: what is said is of the machines, not of the server",
+        drift=evidence.drift,
+        ledger=None,
+        judgements=judgements,
+        observations=tuple(scene.observations.values()),
+        not_measured=_not_measured(judgements, scene),
     )
 
 
@@ -65,75 +160,82 @@ def status_of(rank: RankComparison, tests: int = 1) -> Status:
     return "no_difference" if enough else "insufficient_data"
 
 
-def _other_ranks(statuses: dict[str, Status]) -> str:
-    """Count the ranks by status where they do not agree."""
-    counts = Counter(statuses.values())
-    if len(counts) == 1:
-        return ""
-    parts = [f"{n} {status.replace('_', ' ')}" for status, n in sorted(counts.items())]
-    return f" (of {len(statuses)} ranks: {', '.join(parts)})"
-
-
 def _clearness(rank: RankComparison) -> tuple[float, float, str]:
     time = rank.cycle_time
     effect = abs(math.log(time.ratio.estimate)) if time.ratio else 0.0
     return (1.0 if time.p_value is None else time.p_value, -effect, rank.role)
 
 
-def _headline(rank: RankComparison, status: Status, same_capture: bool, tests: int) -> str:
-    time = rank.cycle_time
-    if status == "not_comparable":
-        return "The sides cannot be compared: " + rank.gate.reasons[0]
-    phase, _, size = rank.gate.stratum.partition(", ")
-    unit = ("cycle" if phase == "unknown" else f"{phase} cycle") + (f" of {size}" if size else "")
-    of_rank = f" on {rank.role}" if tests > rank.tests else ""
-    times = f"median {duration(time.normal_us)} → {duration(time.abnormal_us)} per {unit}{of_rank}"
-    n = f"n = {time.n_normal} and {time.n_abnormal}"
-    if status == "insufficient_data":
-        need = values_needed(ALPHA / tests)
-        same = "; both sides are the same capture" if same_capture else ""
-        if min(time.n_normal, time.n_abnormal) < need:
-            return f"{times}, {n}; the test can decide from {need} cycles a side on{same}"
-        worth = f"{time.effective_normal:.0f} and {time.effective_abnormal:.0f}"
-        return f"{times}, {n}; but they drift together and are worth {worth} independent ones: capture for longer{same}"
-    if same_capture:
-        return f"Both sides are the same capture: {times}, {n}"
-    assert time.ratio is not None  # noqa: S101  (status_of has seen it)
-    effect = f"{time.ratio.estimate - 1:+.1%} (95 % CI {time.ratio.low - 1:+.1%} to {time.ratio.high - 1:+.1%})"
-    return f"Cycle time {effect}: {times}{_mean(rank, time.ratio.estimate)}, {n}"
-
-
-def _mean(rank: RankComparison, ratio: float) -> str:
-    normal, abnormal = rank.distribution.row(-1)[1:]
-    disagree = max(abnormal / normal / ratio, ratio * normal / abnormal) > MEAN_TELLS
-    return f" (but mean {duration(normal)} → {duration(abnormal)}: some cycles stall)" if disagree else ""
-
-
-def _trust(rank: RankComparison) -> str:
-    """Say in one line how far the numbers can be trusted."""
-    time, calibration = rank.cycle_time, rank.calibration
-    worth = f"{time.effective_normal:.0f} and {time.effective_abnormal:.0f}"
-    parts = [
-        "like is compared with like" if rank.gate.ok else "the cycles are not alike",
-        f"{time.n_normal} and {time.n_abnormal} cycles, worth {worth} independent ones",
-    ]
-    if time.p_value is not None:
-        parts.append(f"p = {time.p_value:.2g} at level {ALPHA:g}")
-    if calibration.false_alarm is None:
-        parts.append("the normal side is too short to measure false alarms on")
-    else:
-        parts.append(
-            f"normal against itself: {calibration.false_alarm:.0%} of {calibration.splits} splits pass the test, "
-            f"noise floor ±{calibration.noise_floor:.1%}"
+def _causes(judgements: Sequence[Judgement], status: Status, lost: Ledger | None, scene: Scene) -> tuple[Cause, ...]:
+    named = [one for one in judgements if one.named]
+    causes = [
+        Cause(
+            id=one.id,
+            rank=place,
+            confidence=confidence(one) if place == 1 else None,
+            latent=one.latent,
+            device=one.device,
+            follows=one.follows,
+            metrics=one.metrics,
+            evidence_for=one.evidence_for,
+            evidence_against=one.evidence_against,
+            missing=one.missing,
+            looks_like=BY_ID[one.id].looks_like,
+            next_check=BY_ID[one.id].next_check,
         )
-    return "; ".join(parts)
+        for place, one in enumerate(named, start=1)
+    ]
+    if status in ("slower", "faster") and judgements and all(cause.latent for cause in causes):
+        unknown = _unexplained(judgements, lost, scene)
+        causes = [unknown, *(replace(cause, rank=cause.rank + 1) for cause in causes)]
+    return tuple(causes)
 
 
-def duration(us: float) -> str:
-    """Write a time in µs, ms or s with four digits."""
-    if math.isnan(us):
-        return "no cycle"
-    for unit, size in (("s", 1e6), ("ms", 1e3)):
-        if us >= size:
-            return f"{us / size:.4g} {unit}"
-    return f"{us:.4g} µs"
+_CHECK_OF_PART = {
+    "gpu_compute": "nsys profile, then compare kernels; nvidia-smi -q -d CLOCK,PERFORMANCE",
+    "gpu_comm": "NCCL_DEBUG=INFO; nccl-tests on the same nodes; compare the ranks' cycle times",
+    "gpu_copy": "nvidia-smi dmon -s t; compare the bytes of copies on both sides",
+    "host_calls": "py-spy record -p <pid>; perf stat -p <pid>",
+    "host_python": "py-spy record -p <pid>; perf sched timehist",
+    "between": "py-spy dump -p <pid>; the engine's log of the same minutes",
+    "runq": "pidstat -u -w 1; perf sched timehist",
+}
+
+
+def _unexplained(judgements: Sequence[Judgement], lost: Ledger | None, scene: Scene) -> Cause:
+    """Say that nothing in the catalogue accounts for the change, and where the time went all the same."""
+    moved = sorted(lost.entries, key=lambda e: -abs(e.change_us))[:3] if lost else []
+    where = tuple(
+        f"{e.text}: {e.change_us:+,.0f} µs per cycle (95 % CI {e.low_us:+,.0f} to {e.high_us:+,.0f})" for e in moved
+    )
+    check = _CHECK_OF_PART.get(moved[0].part if moved else "", "py-spy record -p <pid>; nsys profile")
+    return Cause(
+        id=UNEXPLAINED,
+        rank=1,
+        confidence=None,
+        latent=False,
+        device=scene.device,
+        follows="",
+        metrics=(),
+        evidence_for=where or ("the cycle time differs; nothing that was recorded says why",),
+        evidence_against=(),
+        missing=_not_measured(judgements, scene),
+        looks_like="",
+        next_check=check,
+    )
+
+
+def _not_measured(judgements: Sequence[Judgement], scene: Scene) -> tuple[str, ...]:
+    """Return decisive signs that were not recorded on both sides, each with the causes that cannot be judged for it."""
+    lacking: dict[str, list[str]] = {}
+    for one in judgements:
+        for sign in BY_ID[one.id].signs:
+            if sign.decisive and sign.signal in SIGNAL and scene.seen(sign.signal) is None:
+                signal = SIGNAL[sign.signal]
+                if not (signal.per_gpu and not _on_gpu(scene)):
+                    lacking.setdefault(f"{signal.text} ({signal.metrics[0]})", []).append(one.id)
+    return tuple(f"{what}: {', '.join(causes)}" for what, causes in sorted(lacking.items()))
+
+
+def _on_gpu(scene: Scene) -> bool:
+    return scene.rank is None or bool(scene.rank.functions["device"].str.starts_with("GPU").any())

@@ -41,16 +41,30 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
     facts: dict[str, Any] = {"recorded_by": manifest.tool}
     if host := manifest.host:
         facts |= {"host_name": host.name, "linux_version": host.kernel, "cpu": host.cpu, "cores": host.cores}
+        facts |= {"virtual": host.virtual}
     if manifest.gpus:
         facts |= {"gpus": [gpu.name for gpu in manifest.gpus], "driver_version": manifest.gpus[0].driver}
     if engine := manifest.engine:
         facts |= {"engine": engine.name, "engine_settings": engine.settings}
         facts |= {f"{engine.name}_version": engine.version} if engine.version else {}
+    facts |= _what_was_watched(manifest)
     if manifest.command:
         facts["command"] = manifest.command
     if manifest.unavailable:
         facts["unavailable"] = manifest.unavailable
     return {key: value for key, value in facts.items() if value not in (None, "")}
+
+
+def _what_was_watched(manifest: Manifest) -> dict[str, Any]:
+    """Return the watched processes, the GPUs of each by the pid in its trace, and when the server wrote its trace."""
+    facts: dict[str, Any] = {}
+    if manifest.processes:
+        facts["watched_pids"] = sorted({pid for p in manifest.processes for pid in (p.pid, p.inner_pid) if pid is not None})
+    if any(process.gpus for process in manifest.processes):
+        facts["gpus_of"] = {str(p.inner_pid or p.pid): p.gpus for p in manifest.processes if p.gpus}
+    if (profiler := manifest.profiler) and profiler.stopped_ns and profiler.written_ns:
+        facts["writing_ns"] = [[profiler.stopped_ns, profiler.written_ns]]
+    return facts
 
 
 def _findings(manifest: Manifest) -> Iterator[Finding]:

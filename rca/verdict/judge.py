@@ -1,0 +1,220 @@
+"""The catalogue against what was seen: which causes are named, why, and why the others are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from rca.capture.tables import HOST
+from rca.verdict.catalogue import BY_ID, CATALOGUE, EITHER, Entry, Sign
+from rca.verdict.observe import Observation
+from rca.verdict.scene import Scene
+from rca.verdict.signals import BY_ID as SIGNAL
+
+FACT_STRENGTH = 8.0
+"""What is stated (another version, another device) is sure, but not how much it matters: as if it had moved eightfold."""
+
+LATENT_SHARE = 0.05
+"""A cause whose parts of the ledger hold less than this of the change is not what changed the cycle."""
+
+
+HIDDEN_SHARE = 0.3
+"""GPU work that grew by more than this share of the change may have been waited for in ways that no trace shows."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the catalogue makes of one cause on one device.
+
+    Attributes:
+        id: of the cause.
+        device: where its strongest sign was seen.
+        named: whether it is named.
+        worse: +1 if the abnormal side has it, −1 if the normal one.
+        strength: how many times the smallest change that matters its strongest decisive sign moved by.
+        decisive: number of decisive signs that moved.
+        latent: it is there, but the cycle does not show it.
+        follows: id of the cause that brings its signs about, empty if none does.
+        metrics: what its signs were read from, the telling one first.
+        evidence_for, evidence_against: sentences.
+        missing: signs that were not measured on both sides.
+    """
+
+    id: str
+    device: str
+    named: bool
+    worse: int
+    strength: float
+    decisive: int
+    latent: bool
+    follows: str
+    metrics: tuple[str, ...]
+    evidence_for: tuple[str, ...]
+    evidence_against: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def judge(scenes: Sequence[Scene]) -> tuple[Judgement, ...]:
+    """Judge every cause of the catalogue.
+
+    Args:
+        scenes: one per rank, at least one; the one that the headline is about first.
+
+    Returns:
+        One judgement per cause: the named ones first, as they are ranked, then the others in the catalogue's order.
+    """
+    best = [_strongest([_judged(entry, scene) for scene in _views(entry, scenes)]) for entry in CATALOGUE]
+    ranked = _ranked(_followed(best, scenes))
+    return tuple(replace(one, evidence_against=(*one.evidence_against, *_why_not_first(one, ranked))) for one in ranked)
+
+
+def _views(entry: Entry, scenes: Sequence[Scene]) -> Iterable[Scene]:
+    """Yield the scenes in which an entry is judged: each rank, on each of its GPUs, taken to be worse on either side."""
+    for scene in scenes:
+        gpus = sorted({device for _, device in scene.observations if device != HOST})
+        for device in (gpus or [HOST]) if entry.per_gpu else [HOST]:
+            for worse in {"slower": (1,), "faster": (-1,)}.get(scene.status, (1, -1)):
+                yield replace(scene, device=device, worse=worse)
+
+
+def _strongest(found: Sequence[Judgement]) -> Judgement:
+    best = max(found, key=lambda one: (one.named, not one.latent, one.strength))  # the first of equals: the headline's rank
+    others = sorted({one.device for one in found if one.named and one.device != best.device})
+    if best.named and others:
+        best = replace(best, evidence_for=(*best.evidence_for, f"the same on {', '.join(others)}"))
+    return best
+
+
+def _judged(entry: Entry, scene: Scene) -> Judgement:
+    decisive, supporting, against, missing = _read_signs(entry, scene)
+    facts = [fact.text for fact in scene.facts if fact.kind in entry.facts] if entry.facts_when(scene) else []
+    refuted = [one for one in entry.refuted_by if one.rule(scene)]
+    named = bool(decisive or facts) and not any(one.final for one in refuted)
+    seen = sorted(decisive, key=lambda one: -one.strength)
+    strength = max([one.strength for one in seen] + [FACT_STRENGTH] * bool(facts), default=0.0)
+    side = [] if scene.worse > 0 or not (seen or supporting) else ["it is the normal side that has it"]
+    return Judgement(
+        id=entry.id,
+        device=seen[0].device if seen else HOST,
+        named=named,
+        worse=scene.worse,
+        strength=strength,
+        decisive=len(seen) + len(facts),
+        latent=named and _is_latent(entry, scene),
+        follows="",
+        metrics=tuple(dict.fromkeys(metric for one in (*seen, *supporting) for metric in one.metrics)),
+        evidence_for=(*side, *facts, *map(describe, (*seen, *supporting))),
+        evidence_against=(*against, *(one.text for one in refuted)),
+        missing=tuple(missing),
+    )
+
+
+def _read_signs(entry: Entry, scene: Scene) -> tuple[list[Observation], list[Observation], list[str], list[str]]:
+    """Sort the signs of an entry: decisive ones that moved, supporting ones, what speaks against it, what is missing."""
+    decisive, supporting, against, missing = [], [], [], []
+    for sign in entry.signs:
+        seen = scene.seen(sign.signal)
+        if seen is None:
+            missing.append(_what(sign))
+        elif not _as_predicted(sign, scene):
+            if sign.decisive and scene.moved(sign.signal):
+                against.append(f"moved the other way: {describe(seen)}")
+        elif not sign.decisive:
+            supporting.append(seen)
+        elif sign.when is None or sign.when(scene):
+            decisive.append(seen)
+        else:
+            against.append(f"{describe(seen)}: {sign.otherwise}")
+    return decisive, supporting, against, missing
+
+
+def _as_predicted(sign: Sign, scene: Scene) -> bool:
+    moved = scene.moved(sign.signal)
+    return moved != 0 and sign.direction in {EITHER, moved}
+
+
+def _what(sign: Sign) -> str:
+    signal = SIGNAL.get(sign.signal)
+    return f"{signal.text} ({signal.metrics[0]})" if signal else sign.signal.replace("_", " ")
+
+
+def _is_latent(entry: Entry, scene: Scene) -> bool:
+    """Tell whether the cycle does not show a cause: it did not change, or the time was lost elsewhere."""
+    if scene.status in ("not_comparable", "insufficient_data"):
+        return False  # nobody knows
+    if not scene.shows:
+        return True
+    if not entry.parts or scene.ledger is None or not scene.ledger.timeline:
+        return False
+    return scene.ledger.share(*entry.parts) < LATENT_SHARE and not (entry.per_gpu and _gpu_grew(scene))
+
+
+def _gpu_grew(scene: Scene) -> bool:
+    """Tell whether the GPU's work, hidden behind the host or not, grew by a good part of the change: then who knows."""
+    if scene.rank is None or scene.ledger is None:
+        return False
+    own = scene.rank.functions.filter(pl.col("device") == scene.device)
+    grown = float((own["abnormal_mean_us"] - own["normal_mean_us"]).sum())
+    return grown / scene.ledger.change_us >= HIDDEN_SHARE if scene.ledger.change_us else False
+
+
+def _followed(found: Sequence[Judgement], scenes: Sequence[Scene]) -> list[Judgement]:
+    """Mark causes that follow from others: only from one that is named, and does not itself follow from this one."""
+    named = {one.id: one for one in found if one.named}
+    marked = []
+    for one in found:
+        scene = replace(scenes[0], device=one.device, worse=one.worse)
+        parents = [p for p in BY_ID[one.id].symptom_of if one.named and p.cause in named and p.rule(scene)]
+        # a cause that is latent itself does not make the cycle slow through another one
+        parents = [p for p in parents if one.latent or not named[p.cause].latent]
+        if parents:
+            first = parents[0]
+            why = f"may follow from {first.cause}: {first.text}"
+            one = replace(one, follows=first.cause, evidence_against=(*one.evidence_against, why))  # noqa: PLW2901
+        marked.append(one)
+    return marked
+
+
+def _ranked(found: Sequence[Judgement]) -> list[Judgement]:
+    order = {entry.id: place for place, entry in enumerate(CATALOGUE)}
+    first = ("hardware_change",)  # no other number means anything then
+
+    def key(one: Judgement) -> tuple[object, ...]:
+        return (not one.named, bool(one.follows), one.latent, one.id not in first, -min(one.strength, 1e9), order[one.id])
+
+    return sorted(found, key=key)
+
+
+def _why_not_first(one: Judgement, ranked: Sequence[Judgement]) -> list[str]:
+    first = ranked[0]
+    if not one.named or one is first or one.follows:
+        return []
+    if one.latent and not first.latent:
+        return [f"ranked below {first.id}: the cycle does not show it"]
+    own, other = _times(one.strength), _times(first.strength)
+    return [f"ranked below {first.id}: its strongest sign moved {own} the least that matters, that of {first.id} {other}"]
+
+
+def _times(strength: float) -> str:
+    return "without measure" if math.isinf(strength) else f"{strength:.3g} times"
+
+
+def describe(one: Observation) -> str:
+    """Write an observation as evidence: what moved, from where to where, how surely."""
+    if one.signal == "changed_calls":
+        return f"{one.abnormal:.3g} % of the calls of a cycle are on one side only or differ in number in every cycle"
+    numbers = f"{_number(one.normal)} → {_number(one.abnormal)} {one.unit}"
+    interval = f"shift {_number(one.shift, True)}, 95 % CI {_number(one.low, True)} to {_number(one.high, True)}"
+    worth = f"effective n {one.effective[0]:.0f} and {one.effective[1]:.0f}"
+    grade = f"q = {one.q:.2g}" if one.q < 0.05 or one.apart < 1 else "no overlap"
+    return (
+        f"{one.metrics[0]} on {one.device}: {one.text} {numbers} ({interval}, Cliff's δ {one.delta:+.2f}, {grade}, {worth})"
+    )
+
+
+def _number(value: float, sign: bool = False) -> str:
+    plus = "+" if sign else ""
+    return f"{value:{plus},.0f}" if 1000 <= abs(value) < 1e6 else f"{value:{plus}.3g}"

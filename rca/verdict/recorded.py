@@ -1,0 +1,219 @@
+"""What one side's counters say, as one value per stretch of time: the values that evidence is tested on.
+
+Counters are rates or levels, each the mean since the sample before, taken at periods of their own that stretch under load.
+So they are integrated, and averaged over the stretches between the samples of the slowest one; several counters can then be
+set against each other. Profiles that were cut before they reached us state a mean per cycle instead.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rca.capture import Capture
+from rca.capture.readers.counter_units import UNSPLIT
+from rca.capture.tables import HOST
+from rca.comparison.robust import mu_values
+from rca.profile import Profile
+from rca.profile.counters_join import norm_factor
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MARGIN_NS = 2_000_000_000
+"""Without a manifest that says what was recorded, counters this near to the trace still tell of it."""
+MIN_TICKS = 4
+"""Samples near the trace that make those further away unnecessary."""
+MAX_STRETCHES = 64
+MAX_WRITING = 0.25
+"""A stretch that the server spent on its trace for more than this share tells nothing of how it serves."""
+SETTLE_NS = 200_000_000
+"""After a server has written its trace it takes a moment to be what it was."""
+
+
+_OF_SERVING = re.compile(
+    r"host_cpu_|process_|thread_|core_usage|host_procs_|pressure_cpu|cgroup_pressure_cpu|(vllm|sglang):num_|vllm:iter"
+)
+"""Counters that are other while a server writes its trace. Limits, pressure and traffic of others go on meanwhile."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Values in time order. ``worth`` is the most independent values that they can be: the times the counter was sampled."""
+
+    value: Floats
+    worth: float
+
+
+class Recorded:
+    """One side, as one rank of it sees the machine.
+
+    Args:
+        capture: the side; its events are not needed.
+        profile: of the rank; None where nothing was cut into cycles.
+        cores: of the host; 0 where that is not known.
+    """
+
+    def __init__(self, capture: Capture, profile: Profile | None, cores: int) -> None:
+        self.cores = cores
+        self.profile = profile
+        self._mu = mu_values(profile, profile.rank.cycles) if profile is not None and not profile.from_events else None
+        names = pl.col("metric", "device", "unit").cast(pl.String)
+        counters = capture.counters.with_columns(names).filter(pl.col("value").is_finite() & (pl.col("device") != UNSPLIT))
+        facts = {key: value for meta in capture.meta for key, value in meta.items()}
+        self._table = self._near_the_cycles(counters, known_recording="recorded_by" in facts)
+        self._left_out = [tuple(pair) for pair in facts.get("writing_ns", [])]
+        self._pids = set(facts.get("watched_pids", [])) or ({profile.rank.pid} if profile else set())
+        self._gpus = (facts.get("gpus_of") or {}).get(str(profile.rank.pid), []) if profile else []
+        self._series: dict[tuple[str, str], list[tuple[Ints, Floats]]] = {}
+
+    def _near_the_cycles(self, counters: pl.DataFrame, known_recording: bool) -> pl.DataFrame:
+        """Leave out what was sampled at other times than the trace, unless all is one recording, or nothing else is left."""
+        if self.profile is None or known_recording or counters.height == 0:
+            return counters
+        first, last = self.profile.rank.cycles["start_ns"].min(), self.profile.rank.cycles["end_ns"].max()
+        near = pl.col("ts_ns").is_between(pl.lit(first) - MARGIN_NS, pl.lit(last) + MARGIN_NS)
+        ticks = counters.group_by("metric").agg(pl.col("ts_ns").filter(near).n_unique().alias("near"))
+        enough = ticks.filter(pl.col("near") >= MIN_TICKS)["metric"].to_list()
+        return counters.filter(near | ~pl.col("metric").is_in(enough))
+
+    @property
+    def cut_before(self) -> bool:
+        """Whether the values are means per cycle that were made elsewhere."""
+        return self._mu is not None
+
+    @property
+    def own_cpu_share(self) -> float:
+        """What turns the server's CPU time into a share of all cores; 0 where the number of cores is not known.
+
+        Profiles that were cut before state it as a share already.
+        """
+        return 1.0 if self.cut_before else 1 / self.cores if self.cores else 0.0
+
+    def busy_clock(self) -> Samples | None:
+        """Return the clock of the cores, weighed by how busy each was: idle cores rest at a low clock, and slow nothing."""
+        cores = sorted(d for d in self._table["device"].unique() if d.startswith("CPU "))
+        busy = [core for core in cores if self._of("cpu_frequency", core) and self._of("core_usage", core)]
+        if self.cut_before or not busy:
+            found = self.read(("cpu_frequency", HOST))
+            return found[0] if found else None
+        columns = self.read(*((metric, core) for metric in ("cpu_frequency", "core_usage") for core in busy))
+        if not columns:
+            return None
+        clock, usage = (np.array([one.value for one in half]) for half in (columns[: len(busy)], columns[len(busy) :]))
+        weight = np.maximum(usage, 1e-3)
+        return Samples((clock * weight).sum(axis=0) / weight.sum(axis=0), min(one.worth for one in columns))
+
+    @property
+    def has_counters(self) -> bool:
+        """Whether there is any counter at all."""
+        return bool(self._mu) or self._table.height > 0
+
+    def gpus(self) -> list[str]:
+        """Return the GPUs that the rank used or, where nothing was cut, all that were sampled."""
+        if self.profile is not None:
+            return sorted(d for d in self.profile.rows["device"].unique() if d.startswith("GPU"))
+        return sorted(d for d in self._table["device"].unique() if d.startswith("GPU "))
+
+    def has(self, metric: str) -> bool:
+        """Whether a metric was sampled on any device."""
+        in_cycles = self._mu is not None and any(name == metric for name, _ in self._mu)
+        return in_cycles or bool((self._table["metric"] == metric).any())
+
+    def read(self, *wanted: tuple[str, str]) -> list[Samples] | None:
+        """Return the values of several (metric, device), side by side; None where one of them was not sampled.
+
+        ``device`` is that of the trace: counters of GPUs are looked up by the driver's number where the manifest states it.
+        Of a metric of processes the sum over those of the server is given, of one of cores the mean.
+        """
+        if self._mu is not None and any(key in self._mu for key in wanted):
+            return self._from_cycles(wanted)  # what a profile states per cycle is of its own devices; the rest is as sampled
+        series = [self._of(metric, self._sampled_device(device)) for metric, device in wanted]
+        if any(not own for own in series):
+            return None
+        grid = _grid([one for own in series for one in own])
+        if len(grid) < 3:
+            return None
+        means = [[_means(ts, value, grid) for ts, value in own] for own in series]
+        columns = [np.nansum(own, axis=0) for own in means]
+        keep = np.all([np.any(~np.isnan(own), axis=0) for own in means], axis=0)
+        if any(_OF_SERVING.match(metric) for metric, _ in wanted):
+            keep &= ~self._while_writing(grid)
+        if keep.sum() < 2:
+            return None
+        return [Samples(column[keep], float(keep.sum())) for column in columns]
+
+    def _from_cycles(self, wanted: tuple[tuple[str, str], ...]) -> list[Samples] | None:
+        assert self._mu is not None  # noqa: S101  (the caller has seen it)
+        found = [self._mu.get(key) for key in wanted]
+        if any(one is None for one in found):
+            return None
+        length = min(len(one[0]) for one in found if one)
+        return [
+            Samples(one[0][:length] * norm_factor(metric, 1) / 100, one[1])
+            for (metric, _), one in zip(wanted, found, strict=True)
+            if one
+        ]
+
+    def _sampled_device(self, device: str) -> str:
+        ordinal = device.removeprefix("GPU ")
+        if device.startswith("GPU ") and ordinal.isdigit() and int(ordinal) < len(self._gpus):
+            return f"GPU {self._gpus[int(ordinal)]}"
+        return device
+
+    def _of(self, metric: str, device: str) -> list[tuple[Ints, Floats]]:
+        """Return the series that add up to a metric: one, or one per process."""
+        key = (metric, device)
+        if key not in self._series:
+            self._series[key] = self._looked_up(metric, device)
+        return self._series[key]
+
+    def _looked_up(self, metric: str, device: str) -> list[tuple[Ints, Floats]]:
+        own = self._table.filter(pl.col("metric") == metric)
+        if own["pid"].null_count() < own.height:
+            ours = own.filter(pl.col("pid").is_in(list(self._pids))) if self._pids else own
+            own = ours if ours.height else own.filter(pl.lit(not self._pids))
+        exact = own.filter(pl.col("device") == device)
+        own = exact if exact.height or device != HOST else own.filter(~pl.col("device").str.starts_with("GPU "))
+        if own.height == 0:
+            return []
+        parts = own.group_by("pid", "ts_ns").agg(pl.col("value").mean()).sort("pid", "ts_ns")
+        return [
+            (part["ts_ns"].to_numpy(), part["value"].to_numpy())
+            for _, part in parts.group_by("pid", maintain_order=True)
+            if part.height > 1
+        ]
+
+    def _while_writing(self, grid: Ints) -> NDArray[np.bool_]:
+        """Tell in which stretches the server wrote its trace for a good part, instead of serving."""
+        lost = np.zeros(len(grid) - 1)
+        for begins, ends in self._left_out:
+            lost += np.maximum(np.minimum(grid[1:], ends + SETTLE_NS) - np.maximum(grid[:-1], begins), 0)
+        return np.asarray(lost > MAX_WRITING * np.diff(grid))
+
+
+def _grid(series: list[tuple[Ints, Floats]]) -> Ints:
+    """Return the edges of stretches: the times of the series that was sampled least often, thinned if there are many.
+
+    A sample tells of the time since the one before; the first one's is taken to be as long as the others'.
+    """
+    slowest, _ = max(series, key=lambda one: float(np.median(np.diff(one[0]))))
+    edges = np.concatenate([[slowest[0] - int(np.median(np.diff(slowest)))], slowest])
+    step = -(-(len(edges) - 1) // MAX_STRETCHES)
+    return edges[::step]
+
+
+def _means(ts: Ints, value: Floats, grid: Ints) -> Floats:
+    """Return the mean of a counter over each stretch; NaN where it was not sampled for most of it."""
+    begins = ts[0] - int(np.median(np.diff(ts)))
+    at = np.concatenate([[0.0], (ts - begins).astype(float)])
+    total = np.concatenate([[0.0], np.cumsum(value * np.diff(at))])
+    edges = np.clip(grid, begins, ts[-1]) - begins
+    covered = np.diff(edges)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means: Floats = np.diff(np.interp(edges.astype(float), at, total)) / covered
+    return np.where(covered > np.diff(grid) / 2, means, np.nan)
