@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rca.api import Comparison
 from rca.verdict import duration
-from rca.verdict.catalogue import BY_ID, CATALOGUE, EITHER, UNEXPLAINED
+from rca.verdict.catalogue import BY_ID, CATALOGUE, EITHER, UNEXPLAINED, Sign
 from rca.verdict.judge import describe
 
 _WAY = {1: "up", -1: "down", EITHER: "either way"}
@@ -71,3 +71,20 @@ def _unexplained(result: Comparison) -> str:
         ]
     lines += _listed("Not measured on both sides", verdict.not_measured)
     return "\n".join(lines) + "\n"
+
+
+def catalogue_table() -> str:
+    """Return the whole catalogue as a markdown table, for the documentation."""
+    rows = ["| cause | why | decisive signs | supporting | follows from |", "|---|---|---|---|---|"]
+    for entry in CATALOGUE:
+        signs = {decisive: [_sign(sign) for sign in entry.signs if sign.decisive is decisive] for decisive in (True, False)}
+        stated = [f"stated: another {kind.replace('_', ' ')}" for kind in entry.facts]
+        parents = list(dict.fromkeys(parent.cause for parent in entry.symptom_of))
+        cells = (f"`{entry.id}`", entry.why, "; ".join([*stated, *signs[True]]), "; ".join(signs[False]), ", ".join(parents))
+        rows.append(f"| {' | '.join(cell or '–' for cell in cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _sign(sign: Sign) -> str:
+    condition = f" (else: {sign.otherwise})" if sign.otherwise else ""
+    return f"{sign.signal.replace('_', ' ')} {_WAY[sign.direction]}{condition}"

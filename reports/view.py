@@ -22,6 +22,7 @@ REPORTING_SUSPICION = 10
 
 MAX_FINDINGS = 3
 MAX_COUNTERS = 12
+MAX_CHANGED = 12
 _QUANTILES = (
     (0.0, "min"),
     (0.05, "5 %"),
@@ -63,6 +64,7 @@ class RankView:
     quantiles: Table
     phases: Table | None
     overview: tuple[str, ...]
+    changed: Table | None
     findings: tuple[Finding, ...]
     counters: Table | None
     detail: Table
@@ -167,13 +169,14 @@ def _pids(result: Comparison) -> str:
 
 def _rank_view(rank: RankComparison, index: NameIndex, several: bool) -> RankView:
     suspicious = rank.rows.filter(pl.col("suspicion") > REPORTING_SUSPICION)["function"].unique(maintain_order=True)
-    mentioned = (*_shifted(rank)["function"].head(MAX_FINDINGS), *suspicious.head(MAX_FINDINGS))
+    mentioned = (*_shifted(rank)["function"].head(MAX_FINDINGS), *suspicious.head(MAX_FINDINGS), *_most_changed(rank))
     return RankView(
         heading=f"{rank.role} (normal PID {rank.normal.pid}, abnormal PID {rank.abnormal.pid})" if several else "",
         summary=_summary(rank),
         quantiles=_quantiles(rank),
         phases=_phases(rank),
         overview=_overview(rank, index),
+        changed=_changed(rank, index) if rank.gate.ok else None,
         findings=_findings(rank, index) if rank.gate.ok else (),
         counters=_counters(rank),
         detail=_detail(rank, index),
@@ -303,6 +306,41 @@ def _overview(rank: RankComparison, index: NameIndex) -> tuple[str, ...]:
     return tuple(paragraphs)
 
 
+def _most_changed(rank: RankComparison) -> list[str]:
+    if not rank.gate.ok:
+        return []
+    change = (pl.col("abnormal_mean_us") - pl.col("normal_mean_us")).abs()
+    return rank.functions.sort(change, "function", descending=[True, False])["function"].head(MAX_CHANGED).to_list()
+
+
+def _changed(rank: RankComparison, index: NameIndex) -> Table | None:
+    """Return the functions whose mean time per cycle changed most: by the number of calls, and by the time of a call."""
+    change = (pl.col("abnormal_mean_us") - pl.col("normal_mean_us")).alias("change")
+    largest = (
+        rank.functions.with_columns(change).filter(change != 0).sort(change.abs(), "function", descending=[True, False])
+    )
+    rows = tuple(
+        (
+            _name(row["function"], index),
+            row["device"],
+            _signed_us(row["change"]),
+            _signed_us(row["count_effect_us"]),
+            _signed_us(row["duration_effect_us"]),
+            _calls(row["normal_count"], row["abnormal_count"]),
+            _plain(row["q"]),
+        )
+        for row in largest.head(MAX_CHANGED).iter_rows(named=True)
+    )
+    headers = ("Function", "Device", "Δ mean per cycle", "by calls", "by time of a call", "Calls per cycle", "q (time)")
+    return Table(headers, rows, frozenset({0})) if rows else None
+
+
+def _calls(normal: float, abnormal: float) -> str:
+    if normal and not abnormal:
+        return f"{_plain(normal)}, removed"
+    return f"{_plain(normal)} → {_plain(abnormal)}" if normal else f"{_plain(abnormal)}, added"
+
+
 def _findings(rank: RankComparison, index: NameIndex) -> tuple[Finding, ...]:
     suspicious = rank.rows.filter(pl.col("suspicion") > REPORTING_SUSPICION)
     findings: list[Finding] = []
@@ -423,7 +461,7 @@ def _share(value: float | None) -> str:
 
 
 def _signed_us(us: float) -> str:
-    return ("+" if us >= 0 else "-") + duration(abs(us))
+    return "-" if math.isnan(us) else ("+" if us >= 0 else "-") + duration(abs(us))
 
 
 _LEGEND = (

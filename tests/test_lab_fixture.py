@@ -48,17 +48,19 @@ def test_every_case_can_be_compared(scores: Scores) -> None:
     assert [case.name for case in scores.cases if case.error] == []
 
 
-def test_contention_that_doubles_the_time_is_found(scores: Scores) -> None:
-    large = [c for c in scores.cases if c.truth.cause == "cpu_contention" and (c.truth.effect.ratio or 0) > 2]
-    assert large
-    for case in large:
-        assert case.status == "slower"
-        assert case.first is not None
-        assert case.first.id == "cpu_contention"
+def test_the_true_cause_comes_first(scores: Scores) -> None:
+    """All but the one that nobody can tell without counters of memory bandwidth (docs/verdict.md)."""
+    missed = [case.truth.case for case in scores.cases if case.name in scores.scored and case.position("rca") != 1]
+    assert [name for name in missed if "memory_bandwidth" not in name] == []
 
 
-def test_little_is_made_of_pairs_that_do_not_differ(scores: Scores) -> None:
-    """One of four is called different: two captures of a machine that others share differ by more than their cycles do."""
+def test_other_work_and_other_software_are_never_blamed_on_hardware(scores: Scores) -> None:
+    others = [case for case in scores.cases if case.truth.cause in ("workload_shift", "software_change")]
+    assert others
+    assert {case.first.id for case in others if case.first} <= {"workload_shift", "software_change"}
+
+
+def test_nothing_is_made_of_pairs_that_do_not_differ(scores: Scores) -> None:
     assert scores.alarms.status.n >= 4
-    assert scores.alarms.status.hits <= 1
-    assert scores.alarms.cause.hits == 0
+    assert scores.alarms.status.hits == 0
+    assert scores.alarms.any_cause.hits == 0

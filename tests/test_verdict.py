@@ -18,6 +18,7 @@ from rca.verdict import Cause
 from rca.verdict.catalogue import BY_ID, CATALOGUE
 from rca.verdict.signals import BY_ID as SIGNAL
 from rca.verdict.signals import SIGNALS
+from reports.explain import catalogue_table
 
 CALM = {
     "host_cpu_usage": 20.0,
@@ -432,7 +433,17 @@ def test_the_catalogue_is_complete_and_consistent() -> None:
         *("workload_shift", "software_change", "hardware_change", "cold_cache", "capture_artifact"),
     }
     assert set(BY_ID) == listed, "the closed list, less `unexplained`"
-    others = {"batch", "tokens", "prefills", "cycle_waiting", "changed_calls", "kernel_stretch", "kernel_cycles", "lag"}
+    others = {
+        "call_count",
+        "batch",
+        "tokens",
+        "prefills",
+        "cycle_waiting",
+        "changed_calls",
+        "kernel_stretch",
+        "kernel_cycles",
+        "lag",
+    }
     others |= {"allocations", "copy_time_h2d", "copy_time_d2h"}
     for entry in CATALOGUE:
         assert entry.why
@@ -458,3 +469,9 @@ def test_effects_are_mirrored_in_functions(tmp_path: Path) -> None:
     for column in ("count_effect_us", "duration_effect_us"):
         assert tables[0][column].to_list() == pytest.approx((-tables[1][column]).to_list(), abs=1e-6)
     assert tables[0].select(pl.all().exclude("class")).height > 0
+
+
+def test_the_documentation_has_the_catalogue_as_it_is() -> None:
+    text = (Path(__file__).parent.parent / "docs/verdict.md").read_text("utf-8")
+    table = text.split("<!-- catalogue -->\n")[1].split("<!-- /catalogue -->")[0]
+    assert table == catalogue_table(), "docs/verdict.md: put in what reports.explain.catalogue_table() returns"

@@ -144,12 +144,14 @@ def _effects(count: Floats, mean_us: Floats, count_2: Floats, mean_us_2: Floats)
     """Split the change of the mean time per cycle into calls × time of a call; the two sum to the change.
 
     Each factor is weighed by the mean of the other (Shapley's value of two factors). A function of one side only is all
-    count.
+    count; where calls were not counted both are NaN.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         each, each_2 = mean_us / count, mean_us_2 / count_2
-    both = (count > 0) & (count_2 > 0)
-    by_count = np.where(both, (count_2 - count) * (each + each_2) / 2, mean_us_2 - mean_us)
+        shared = (count_2 - count) * (each + each_2) / 2
+    by_count = np.where((count > 0) & (count_2 > 0), shared, mean_us_2 - mean_us)
+    not_counted = ((count == 0) & (mean_us > 0)) | ((count_2 == 0) & (mean_us_2 > 0))
+    by_count = np.where(not_counted, np.nan, by_count)
     return {"count_effect_us": by_count, "duration_effect_us": mean_us_2 - mean_us - by_count}
 
 

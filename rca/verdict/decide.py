@@ -12,7 +12,7 @@ from rca.comparison.robust import is_called
 from rca.stats.robust import values_needed
 from rca.verdict.catalogue import BY_ID, UNEXPLAINED
 from rca.verdict.evidence import Evidence
-from rca.verdict.headline import MIN_EFFECTIVE, Said, headline, host_headline, trust, work_explains
+from rca.verdict.headline import MIN_EFFECTIVE, Said, headline, host_headline, in_title, trust, work_explains
 from rca.verdict.judge import Judgement, judge
 from rca.verdict.ledger import Ledger, ledger
 from rca.verdict.model import Cause, Status, Verdict
@@ -56,11 +56,12 @@ def decide(ranks: Sequence[RankComparison], same_capture: bool, evidence: Eviden
         found = _served_otherwise(_confirmed(found, evidence.drift), evidence.drift)
     judgements = () if same_capture else judge(found.scenes)
     said = Said(found.status, found.by, same_capture, tests, statuses, evidence.drift)
+    causes = _causes(judgements, found.status, lost, found.scenes[0])
     return Verdict(
         status=found.status,
-        headline=headline(leading, said, found.scenes[0].seen("step_time")),
+        headline=headline(leading, said, found.scenes[0].seen("step_time")) + in_title(causes),
         role=leading.role,
-        causes=_causes(judgements, found.status, lost, found.scenes[0]),
+        causes=causes,
         work=work_explains(leading),
         trust=trust(leading, evidence.drift),
         drift=evidence.drift,
@@ -117,8 +118,11 @@ def _served_otherwise(found: _Found, drift: float) -> _Found:
     """
     scene = found.scenes[0]
     seen = scene.seen("step_time")
-    if found.status not in ("no_difference", "insufficient_data") or seen is None or not seen.moved:
+    if found.status not in ("no_difference", "insufficient_data") or seen is None:
         return found
+    if not seen.moved:
+        drifting = found.status == "insufficient_data" and min(seen.n) >= MIN_STEPS and _many_cycles(found.leading)
+        return found.instead("no_difference", "steps") if drifting else found
     other_work = ("running", "batch", "tokens", "prefills", "prompt_length", "answer_length", "context_length")
     if min(seen.normal, seen.abnormal) <= 0 or any(scene.moved(signal) for signal in other_work):
         return found
@@ -127,14 +131,20 @@ def _served_otherwise(found: _Found, drift: float) -> _Found:
     return found.instead("slower" if seen.moved > 0 else "faster", "steps")
 
 
+def _many_cycles(rank: RankComparison) -> bool:
+    """Tell whether there would be cycles enough, if they did not drift."""
+    return rank.gate.ok and min(rank.cycle_time.n_normal, rank.cycle_time.n_abnormal) >= values_needed(ALPHA)
+
+
 def _of_hosts(same_capture: bool, evidence: Evidence) -> Verdict:
     scene = evidence.scenes([], [], "insufficient_data")[0]
     judgements = () if same_capture else judge([scene])
+    causes = _causes(judgements, "insufficient_data", None, scene)
     return Verdict(
         status="insufficient_data",
-        headline=host_headline(same_capture),
+        headline=host_headline(same_capture) + in_title(causes),
         role="",
-        causes=_causes(judgements, "insufficient_data", None, scene),
+        causes=causes,
         work="",
         trust="no cycle time was compared: what is said is of the machines, not of the server",
         drift=evidence.drift,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rca.comparison import RankComparison
 from rca.comparison.model import ALPHA
 from rca.stats.robust import values_needed
-from rca.verdict.model import Status
+from rca.verdict.catalogue import UNEXPLAINED
+from rca.verdict.model import Cause, Status
 from rca.verdict.observe import Observation
 
 MIN_EFFECTIVE = 3
@@ -49,6 +50,8 @@ def headline(rank: RankComparison, said: Said, steps: Observation | None) -> str
     """Say what became of the cycle time of the rank that tells most; ``steps`` is the engine's own time per step."""
     if said.by == "steps" and steps is not None:
         of_cycles = _of_rank(rank, replace(said, status="no_difference"))
+        if said.status == "no_difference":
+            return f"{_of_steps(steps)}; the profiled cycles drift too much to tell ({of_cycles})"
         return f"{_of_steps(steps)}; the profiled cycles alone do not show it ({of_cycles})"
     text = _of_rank(rank, said)
     if said.by == "drift":
@@ -78,6 +81,16 @@ def work_explains(rank: RankComparison) -> str:
 
 def _signed(us: float) -> str:
     return ("+" if us >= 0 else "−") + duration(abs(us))
+
+
+def in_title(causes: Sequence[Cause]) -> str:
+    """Name the first cause at the end of a headline."""
+    if not causes:
+        return ""
+    first = causes[0]
+    if first.id == UNEXPLAINED:
+        return "; unexplained"
+    return f"; {'latent' if first.latent else 'first suspect'}: {first.id} on {first.device}"
 
 
 def host_headline(same_capture: bool) -> str:

@@ -38,7 +38,7 @@ class Judgement:
         decisive: number of decisive signs that moved.
         latent: it is there, but the cycle does not show it.
         follows: id of the cause that brings its signs about, empty if none does.
-        metrics: what its signs were read from, the telling one first.
+        metrics: what its signs were read from, in the catalogue's order: what nobody but the cause moves comes first.
         evidence_for, evidence_against: sentences.
         missing: signs that were not measured on both sides.
     """
@@ -93,20 +93,19 @@ def _judged(entry: Entry, scene: Scene) -> Judgement:
     facts = [fact.text for fact in scene.facts if fact.kind in entry.facts] if entry.facts_when(scene) else []
     refuted = [one for one in entry.refuted_by if one.rule(scene)]
     named = bool(decisive or facts) and not any(one.final for one in refuted)
-    seen = sorted(decisive, key=lambda one: -one.strength)
-    strength = max([one.strength for one in seen] + [FACT_STRENGTH] * bool(facts), default=0.0)
-    side = [] if scene.worse > 0 or not (seen or supporting) else ["it is the normal side that has it"]
+    strength = max([one.strength for one in decisive] + [FACT_STRENGTH] * bool(facts), default=0.0)
+    side = [] if scene.worse > 0 or not (decisive or supporting) else ["it is the normal side that has it"]
     return Judgement(
         id=entry.id,
-        device=seen[0].device if seen else HOST,
+        device=decisive[0].device if decisive else HOST,
         named=named,
         worse=scene.worse,
         strength=strength,
-        decisive=len(seen) + len(facts),
+        decisive=len(decisive) + len(facts),
         latent=named and _is_latent(entry, scene),
         follows="",
-        metrics=tuple(dict.fromkeys(metric for one in (*seen, *supporting) for metric in one.metrics)),
-        evidence_for=(*side, *facts, *map(describe, (*seen, *supporting))),
+        metrics=tuple(dict.fromkeys(metric for one in (*decisive, *supporting) for metric in one.metrics)),
+        evidence_for=(*facts, *map(describe, (*decisive, *supporting)), *side),
         evidence_against=(*against, *(one.text for one in refuted)),
         missing=tuple(missing),
     )

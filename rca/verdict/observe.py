@@ -211,6 +211,11 @@ def _of_functions(rank: RankComparison, normal: Profile, abnormal: Profile) -> I
         yield from _copies(normal, abnormal, device)
     if one := _changed_work(rank, normal, abnormal):
         yield one
+    totals = [_total_calls(profile, rank, side) for side, profile in (("normal", normal), ("abnormal", abnormal))]
+    if one := compared(
+        ("call_count", HOST, "calls of a cycle", "calls", ("calls per cycle",)), totals[0], totals[1], 1.0, 0.02
+    ):
+        yield one
     if one := _allocations(rank, normal, abnormal):
         yield one
 
@@ -370,6 +375,14 @@ _WORK = (
     "gpu_memcpy_d2h",
     "gpu_memcpy_d2d",
 )
+
+
+def _total_calls(profile: Profile, rank: RankComparison, side: str) -> Samples:
+    """Return the number of calls in each compared cycle."""
+    cycles = rank.compared.filter(pl.col("side") == side).select("cycle")
+    own = profile.rows.filter(pl.col("class").is_in(list(_WORK))).unique(["cycle", "function", "device"], keep="first")
+    calls = cycles.join(own.group_by("cycle").agg(pl.col("count").sum()), on="cycle", how="left", maintain_order="left")
+    return Samples(calls["count"].fill_null(0).cast(pl.Float64).to_numpy(), float(cycles.height))
 
 
 def _calls(profile: Profile, cycles: list[int]) -> pl.DataFrame:
