@@ -53,7 +53,7 @@ class TestWhatACaptureHolds:
         document = validated(result)
         assert document["schema"] == "rca.inspection/1"
         assert document["events"] == {"total": 39_638, "by_kind": {"op": 39_552, "annotation": 84, "window": 2}}
-        assert (result.time.of, result.time.start) == ("events", "2026-11-26T04:33:53.474Z")
+        assert (result.time.of, result.time.start) == ("events", "2026-11-26T04:33:53.475Z")
         cycles = document["cycles"]
         assert (cycles["count"], cycles["complete"], cycles["anchor"], cycles["kind"]) == (84, 83, STEP, "annotation")
         assert cycles["phases"] == {"decode": 78, "mixed": 6}

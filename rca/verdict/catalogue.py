@@ -27,6 +27,8 @@ POWER_SHARED = 0.5
 """Where two processes share a GPU's power, its clock keeps more than this; less is a lock, or heat."""
 CLOCK_MARGIN = 1.25
 """Kernels may take this much longer than the ratio of the clocks says, for the clock to be all there is to it."""
+WAITED_SHARE = 0.3
+"""Share of the change that lies where a cause makes the cycle wait."""
 LOADED = 30.0
 """% of the time with a kernel: below, links and clocks of a GPU rest for lack of work."""
 
@@ -108,7 +110,21 @@ def _waits_more(s: Scene) -> bool:
 
 
 def _crowded(s: Scene) -> bool:
-    return s.on_worse("host_busy", 0) >= CROWDED or _waits_more(s)
+    """Cores are scarce, and it is known, or likely, that the CPU time is not the server's own."""
+    not_ours = s.seen("own_cpu") is not None or s.same_work
+    return not_ours and (s.on_worse("host_busy", 0) >= CROWDED or _waits_more(s))
+
+
+def _tasks_wait_for_disks(s: Scene) -> bool:
+    return not s.stayed("io_pressure") or s.up("disk_latency")
+
+
+def _network_is_waited_for(s: Scene) -> bool:
+    return s.ledger is None or s.ledger.share("gpu_comm", "sync", "between") > WAITED_SHARE
+
+
+def _lowers_the_clock(s: Scene) -> bool:
+    return s.same_work and (s.down("gpu_clock") or not s.seen("gpu_clock"))
 
 
 def _someone_else(s: Scene) -> bool:
@@ -261,7 +277,7 @@ CATALOGUE: tuple[Entry, ...] = (
             _decisive("own_io_wait", UP),
             _decisive("iowait", UP),
             _decisive("blocked", UP),
-            _decisive("disk_busy", UP),
+            _decisive("disk_busy", UP, _tasks_wait_for_disks, "no task waited for it"),
             _supports("disk_latency", UP),
             _supports("disk_bytes", UP),
             _supports("host_system", UP),
@@ -282,7 +298,12 @@ CATALOGUE: tuple[Entry, ...] = (
         id="cpu_contention",
         why="others take cores, their twin hardware threads, caches and turbo clock; the server waits or runs slower",
         signs=(
-            _decisive("others_cpu", UP, _crowded, "enough cores stayed free, and the server did not wait for one"),
+            _decisive(
+                "others_cpu",
+                UP,
+                _crowded,
+                "enough cores stayed free and the server did not wait for one, or it may be its own work that grew",
+            ),
             _decisive("steal", UP),
             _decisive(
                 "cycle_waiting", UP, _someone_else, "the server's own threads, a quota or more work may be what it waits for"
@@ -321,7 +342,7 @@ CATALOGUE: tuple[Entry, ...] = (
         signs=(_decisive("cpu_clock", DOWN), _supports("cpu_heat", UP)),
         refuted_by=(
             Refutation(
-                lambda s: s.down("host_busy") and not (s.shows or s.unlike),
+                lambda s: s.down("host_busy"),
                 "the cores had less to do: idle cores rest at a low clock",
                 final=True,
             ),
@@ -341,12 +362,12 @@ CATALOGUE: tuple[Entry, ...] = (
         id="network",
         why="segments that were lost are sent again after a timeout; a full link queues",
         signs=(
-            _decisive("retransmits", UP),
-            _decisive("drops", UP),
+            _decisive("retransmits", UP, _network_is_waited_for, "communication and gaps take no more of the cycle"),
+            _decisive("drops", UP, _network_is_waited_for, "communication and gaps take no more of the cycle"),
             _decisive(
                 "net_bytes",
                 UP,
-                lambda s: s.ledger is not None and s.ledger.share("gpu_comm") * s.worse > 0.3,
+                lambda s: s.ledger is not None and s.ledger.share("gpu_comm") > WAITED_SHARE,
                 "more traffic, but communication takes no more of the cycle",
             ),
         ),
@@ -363,8 +384,8 @@ CATALOGUE: tuple[Entry, ...] = (
             _decisive(
                 "gpu_mem_clock", DOWN, lambda s: not _idle_gpu(s), "the GPU had less to do, and an idle GPU lowers its clock"
             ),
-            _decisive("gpu_heat", UP),
-            _decisive("gpu_power_cap", UP),
+            _decisive("gpu_heat", UP, _lowers_the_clock, "the clock is what it was, or the server has more to do"),
+            _decisive("gpu_power_cap", UP, _lowers_the_clock, "the clock is what it was, or the server has more to do"),
             _supports("gpu_power_limit", DOWN),
             _supports("kernel_stretch", UP),
             _supports("gpu_usage", UP),

@@ -14,8 +14,9 @@ from rca.verdict.observe import Observation
 from rca.verdict.scene import Scene
 from rca.verdict.signals import BY_ID as SIGNAL
 
-FACT_STRENGTH = 8.0
-"""What is stated (another version, another device) is sure, but not how much it matters: as if it had moved eightfold."""
+FACT_STRENGTH = {"hardware": 1e6, "recording": 8.0, "software": 2.0, "engine_settings": 1.5}
+"""What is stated is sure, but not how much it matters. Another device makes every number another one. Another version or
+setting may do nothing: what it does shows in the calls of a cycle."""
 
 LATENT_SHARE = 0.05
 """A cause whose parts of the ledger hold less than this of the change is not what changed the cycle."""
@@ -90,22 +91,22 @@ def _strongest(found: Sequence[Judgement]) -> Judgement:
 
 def _judged(entry: Entry, scene: Scene) -> Judgement:
     decisive, supporting, against, missing = _read_signs(entry, scene)
-    facts = [fact.text for fact in scene.facts if fact.kind in entry.facts] if entry.facts_when(scene) else []
+    facts = [fact for fact in scene.facts if fact.kind in entry.facts] if entry.facts_when(scene) else []
     refuted = [one for one in entry.refuted_by if one.rule(scene)]
     named = bool(decisive or facts) and not any(one.final for one in refuted)
-    strength = max([one.strength for one in decisive] + [FACT_STRENGTH] * bool(facts), default=0.0)
+    strengths = [one.strength for one in decisive] + [FACT_STRENGTH[fact.kind] for fact in facts]
     side = [] if scene.worse > 0 or not (decisive or supporting) else ["it is the normal side that has it"]
     return Judgement(
         id=entry.id,
         device=decisive[0].device if decisive else HOST,
         named=named,
         worse=scene.worse,
-        strength=strength,
+        strength=max(strengths, default=0.0),
         decisive=len(decisive) + len(facts),
         latent=named and _is_latent(entry, scene),
         follows="",
         metrics=tuple(dict.fromkeys(metric for one in (*decisive, *supporting) for metric in one.metrics)),
-        evidence_for=(*facts, *map(describe, (*decisive, *supporting)), *side),
+        evidence_for=(*(fact.text for fact in facts), *map(describe, (*decisive, *supporting)), *side),
         evidence_against=(*against, *(one.text for one in refuted)),
         missing=tuple(missing),
     )

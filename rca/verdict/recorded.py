@@ -41,6 +41,10 @@ _OF_SERVING = re.compile(
 """Counters that are other while a server writes its trace. Limits, pressure and traffic of others go on meanwhile."""
 
 
+_OF_EACH = ("process_allowed_cores", "process_nice")
+"""Metrics of processes that do not add up: the server's processes are averaged, else one fewer of them would be a change."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """Values in time order. ``worth`` is the most independent values that they can be: the times the counter was sampled."""
@@ -128,7 +132,8 @@ class Recorded:
         """Return the values of several (metric, device), side by side; None where one of them was not sampled.
 
         ``device`` is that of the trace: counters of GPUs are looked up by the driver's number where the manifest states it.
-        Of a metric of processes the sum over those of the server is given, of one of cores the mean.
+        Of a metric of processes the sum over those of the server is given (the mean of what does not add up), of one of
+        cores the mean.
         """
         if self._mu is not None and any(key in self._mu for key in wanted):
             return self._from_cycles(wanted)  # what a profile states per cycle is of its own devices; the rest is as sampled
@@ -139,7 +144,10 @@ class Recorded:
         if len(grid) < 3:
             return None
         means = [[_means(ts, value, grid) for ts, value in own] for own in series]
-        columns = [np.nansum(own, axis=0) for own in means]
+        columns = [
+            _mean(own) if metric in _OF_EACH else np.nansum(own, axis=0)
+            for (metric, _), own in zip(wanted, means, strict=True)
+        ]
         keep = np.all([np.any(~np.isnan(own), axis=0) for own in means], axis=0)
         if any(_OF_SERVING.match(metric) for metric, _ in wanted):
             keep &= ~self._while_writing(grid)
@@ -205,6 +213,13 @@ def _grid(series: list[tuple[Ints, Floats]]) -> Ints:
     edges = np.concatenate([[slowest[0] - int(np.median(np.diff(slowest)))], slowest])
     step = -(-(len(edges) - 1) // MAX_STRETCHES)
     return edges[::step]
+
+
+def _mean(columns: list[Floats]) -> Floats:
+    """Return the mean over processes of each stretch, of those that were sampled in it."""
+    known = np.array([~np.isnan(column) for column in columns])
+    mean: Floats = np.nansum(columns, axis=0) / np.maximum(known.sum(axis=0), 1)
+    return mean
 
 
 def _means(ts: Ints, value: Floats, grid: Ints) -> Floats:

@@ -182,7 +182,7 @@ SIGNALS: tuple[Signal, ...] = (
     _host("throttled", "CPU time withheld by a quota", "% of one core", ("cgroup_cpu_throttled",), 5),
     _host("throttled_periods", "periods in which the quota was used up", "%", ("cgroup_cpu_throttled_periods",), 5),
     _host("cpu_limit", "CPU limit of the control group", "% of one core", ("cgroup_cpu_quota",), 5, 0.05),
-    _host("allowed_cores", "cores the server's processes may use, summed", "cores", ("process_allowed_cores",), 1, 0.05),
+    _host("allowed_cores", "cores that a process of the server may use", "cores", ("process_allowed_cores",), 0.5, 0.05),
     # memory
     _host(
         "memory_pressure",
@@ -312,10 +312,12 @@ SIGNALS: tuple[Signal, ...] = (
         "answer_length",
         "tokens of an answer",
         "tokens",
-        ("vllm:generation_tokens_total", "sglang:generation_tokens_total"),
+        ("vllm:request_decode_time_seconds", "vllm:generation_tokens_total", "sglang:generation_tokens_total"),
         8,
         0.35,
         _any(
+            # both are of the requests that ended in a stretch; tokens are counted as they come
+            _per("vllm:request_decode_time_seconds", "vllm:request_time_per_output_token_seconds"),
             _per("vllm:generation_tokens_total", "vllm:request_success_total"),
             _per("sglang:generation_tokens_total", "sglang:num_requests_total"),
         ),
