@@ -98,7 +98,7 @@ def _hosts_compared(sides: dict[str, Side], remarks: list[str]) -> Comparison:
     """Compare the counters alone: what they tell of the machines, where no cycle tells of the server."""
     captures = {side: own.summary.capture for side, own in sides.items()}
     settings = compare_settings(captures["normal"], captures["abnormal"])
-    evidence = gather(captures["normal"], captures["abnormal"], [], [], settings, _known_cores(captures))
+    evidence = gather(captures["normal"], captures["abnormal"], [], settings, _known_cores(captures))
     same = captures["normal"].digest == captures["abnormal"].digest
     warnings = [*_same_files(captures), *remarks, *map(str, settings)]
     warnings += [f"{side}: {finding}" for side, capture in captures.items() for finding in capture.findings]
@@ -124,7 +124,7 @@ def _compared(sides: dict[str, Side], cycle: str | None) -> Comparison:
         remarks = (*_left_out(own.summary, profiles[side]), *_counter_remarks(own.summary, profiles[side]))
         cycles = _cycle_remarks([profile.rank for profile in profiles[side]])
         warnings += [f"{side}: {text}" for text in (*map(str, captures[side].findings), *remarks, *cycles)]
-    evidence = gather(captures["normal"], captures["abnormal"], compared, pairs, settings, _known_cores(captures))
+    evidence = gather(captures["normal"], captures["abnormal"], compared, settings, _known_cores(captures))
     return Comparison(
         normal=captures["normal"],
         abnormal=captures["abnormal"],

@@ -125,6 +125,29 @@ def test_slower_with_all_counters_as_before_is_unexplained(tmp_path: Path) -> No
     assert cause.next_check
 
 
+def test_a_counter_of_one_side_only_is_no_change(tmp_path: Path) -> None:
+    """The server's own CPU time, recorded on one side, must not turn the host's on the other into that of other programs."""
+    normal, abnormal = captures(tmp_path, CALM | {"host_cpu_usage": 60.0}, CALM | {"host_cpu_usage": 60.0}, slow=1.5)
+    lines = [f"{BASE_NS + i * 20_000_000},process_cpu_usage,Host,{100 + i % 3},% of one core,100" for i in range(50)]
+    (normal / "own.csv").write_text("\n".join(["timestamp,metric,device,value,unit,pid", *lines]) + "\n")
+    cores = [f"{BASE_NS + i * 20_000_000},core_usage,CPU {core},{50 + i % 3},%," for i in range(50) for core in range(2)]
+    for side in (normal, abnormal):
+        (side / "cores.csv").write_text("\n".join(["timestamp,metric,device,value,unit,pid", *cores]) + "\n")
+    assert [cause.id for cause in compare(normal, abnormal).verdict.causes] == ["unexplained"]
+
+
+def test_fewer_processes_are_no_fewer_cores(tmp_path: Path) -> None:
+    """Ten processes of 16 allowed cores each, then eight: workers of a cold start have ended."""
+    sides = captures(tmp_path, CALM, CALM, slow=1.5)
+    for side, processes in zip(sides, (10, 8), strict=True):
+        rows = [(i, pid) for i in range(50) for pid in range(100, 100 + processes)]
+        lines = [f"{BASE_NS + i * 20_000_000},process_allowed_cores,Host,16,cores,{pid}" for i, pid in rows]
+        (side / "p.csv").write_text("\n".join(["timestamp,metric,device,value,unit,pid", *lines]) + "\n")
+        facts = {"schema": "rca.capture/1", "processes": [{"pid": 100 + i} for i in range(processes)]}
+        (side / "capture.json").write_text(json.dumps(facts))
+    assert "cpu_quota" not in causes_of(compare(*sides))
+
+
 def test_two_faults_at_once_are_two_causes(tmp_path: Path) -> None:
     both = CALM | DISTURBED["cpu_quota"] | DISTURBED["gpu_clock"]
     result = compare(*captures(tmp_path, CALM, both, slow=1.5))
@@ -242,6 +265,34 @@ def test_kernels_longer_than_the_clock_explains_are_said(tmp_path: Path) -> None
     write_counters(abnormal / "c.csv", {"gpu_sm_frequency": 1200, "gpu_usage": 95}, seconds=0.2, hz=100, seed=2)
     judged = {one.id: one for one in compare(normal, abnormal).verdict.judgements}
     assert any("longer than the clock explains" in text for text in judged["gpu_clock"].evidence_against)
+
+
+def test_thousands_of_kernels_are_compared(tmp_path: Path) -> None:
+    """Names of generated kernels differ from step to step: there may be any number of them."""
+    for side, slow in (("normal", 1.0), ("abnormal", 1.3)):
+        events = []
+        for i in range(8):
+            now = 1000.0 + 200_000 * i
+            events.append(span("execute_context_0(0)_generation_4(4)", "user_annotation", now, 199_000))
+            for k in range(1200):
+                where = {"pid": 0, "tid": 7, "args": {"stream": 7, "device": 0}}
+                name = f"triton_{chr(97 + k // 26 % 26)}{chr(97 + k % 26)}{chr(97 + k // 676)}"
+                events.append({**span(name, "kernel", now + 150 * k, 100 * slow), **where})
+        head = {"schemaVersion": 1, "baseTimeNanoseconds": BASE_NS, "distributedInfo": {"rank": 0}}
+        write_trace(tmp_path / side / "t.json", head | {"traceEvents": events})
+    seen = {one.signal: one for one in compare(tmp_path / "normal", tmp_path / "abnormal").verdict.observations}
+    assert seen["kernel_stretch"].n == (1200, 1200)
+    assert seen["kernel_stretch"].moved == 1
+
+
+def test_a_server_that_was_restarted_on_another_gpu_is_no_other_software(tmp_path: Path) -> None:
+    normal, _ = gpu_pair(tmp_path)
+    trace = gpu_bound(slow=1.3)
+    for event in trace["traceEvents"]:
+        if event["cat"] == "kernel":
+            event["pid"], event["args"]["device"] = 1, 1
+    abnormal = write_trace(tmp_path / "other" / "t.json", trace)
+    assert "software_change" not in causes_of(compare(normal, abnormal))
 
 
 def test_another_process_on_the_gpu(tmp_path: Path) -> None:
@@ -369,6 +420,12 @@ def test_the_rank_that_waits_least_is_the_suspect(tmp_path: Path) -> None:
     assert "rank 1" in straggler.evidence_for[0]
 
 
+def test_a_straggler_that_is_gone_is_told_too(tmp_path: Path) -> None:
+    result = compare(lagging(tmp_path / "normal", 1), lagging(tmp_path / "abnormal", None))
+    assert result.verdict.status == "faster"
+    assert "straggler_rank" in causes_of(result)
+
+
 def test_ranks_that_slow_down_together_have_no_straggler(tmp_path: Path) -> None:
     normal = lagging(tmp_path / "normal", None)
     abnormal = tmp_path / "abnormal"
@@ -454,11 +511,6 @@ def test_the_catalogue_is_complete_and_consistent() -> None:
             assert sign.when is None or sign.otherwise, f"{entry.id}: {sign.signal} says not what it is otherwise"
         for parent in entry.symptom_of:
             assert parent.cause in BY_ID
-            assert not any(
-                back.cause == entry.id and entry.id < parent.cause for back in BY_ID[parent.cause].symptom_of
-            ) or ({entry.id, parent.cause} == {"gpu_clock", "gpu_contention"}), (
-                "two causes that follow from each other need rules that exclude one another"
-            )
 
 
 def test_effects_are_mirrored_in_functions(tmp_path: Path) -> None:

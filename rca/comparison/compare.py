@@ -56,6 +56,7 @@ def compare_ranks(normal: Profile, abnormal: Profile) -> RankComparison:
         sides = [rows.filter(pl.col("metric") != NO_METRIC) for rows in sides]
     return RankComparison(
         role=normal.rank.role,
+        profiles=(normal, abnormal),
         normal=normal.rank,
         abnormal=abnormal.rank,
         compared=_compared(*cycles),
@@ -87,7 +88,16 @@ def _both_scheduled(normal: Profile, abnormal: Profile) -> tuple[Profile, Profil
     if not one_sided:
         return sides
     kept = ~pl.col("function").is_in(one_sided) | ~pl.col("class").is_in(list(SCHEDULED))
-    return replace(normal, rows=normal.rows.filter(kept)), replace(abnormal, rows=abnormal.rows.filter(kept))
+    one, two = (replace(side, rows=side.rows.filter(kept), parts=_without_waiting(side.parts, one_sided)) for side in sides)
+    return one, two
+
+
+def _without_waiting(parts: pl.DataFrame, one_sided: list[str]) -> pl.DataFrame:
+    """Give the time spent waiting for a core back to the host's calls, where the other side does not know its own."""
+    if "runq" not in one_sided:
+        return parts
+    back = pl.when(pl.col("part") == "runq").then(pl.lit("host_calls")).otherwise("part").alias("part")
+    return parts.with_columns(back).group_by("cycle", "part").agg(pl.col("us").sum()).sort("cycle", "part")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import polars as pl
 
 from rca.comparison.workload import Workload
 from rca.cycles import Rank
+from rca.profile import Profile
 from rca.stats.robust import Shift
 
 ALPHA = 0.01
@@ -67,6 +68,7 @@ class RankComparison:
 
     Attributes:
         role: what pairs the two: rank, GPU or place.
+        profiles: of both sides, functions that only differ in name given one name.
         normal: the rank and all its cycles on the normal side.
         abnormal: the same on the abnormal side.
         compared: cycles of each side that take part, in time order, with ``side`` and columns of `CYCLES`.
@@ -89,6 +91,7 @@ class RankComparison:
     """
 
     role: str
+    profiles: tuple[Profile, Profile]
     normal: Rank
     abnormal: Rank
     compared: pl.DataFrame

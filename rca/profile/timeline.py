@@ -133,7 +133,9 @@ def summed_parts(rows: pl.DataFrame, cycles: pl.DataFrame) -> pl.DataFrame:
     number, left = complete["cycle"].to_numpy(), complete["duration_us"].to_numpy().copy()
     parts = {}
     for name in ("gpu_compute", "gpu_comm", "gpu_copy", "io", "runq"):
-        own = complete.select("cycle").join(busiest.filter(pl.col("part") == name), on="cycle", how="left")
+        own = complete.select("cycle").join(
+            busiest.filter(pl.col("part") == name), on="cycle", how="left", maintain_order="left"
+        )
         parts[name] = np.minimum(own["duration_us"].fill_null(0.0).to_numpy(), left)
         left = left - parts[name]
     return as_table(number, parts | {"host": left})

@@ -27,6 +27,8 @@ POWER_SHARED = 0.5
 """Where two processes share a GPU's power, its clock keeps more than this; less is a lock, or heat."""
 CLOCK_MARGIN = 1.25
 """Kernels may take this much longer than the ratio of the clocks says, for the clock to be all there is to it."""
+LEAP = 10.0
+"""A load seldom grows this many times between two captures that somebody compares."""
 WAITED_SHARE = 0.3
 """Share of the change that lies where a cause makes the cycle wait."""
 LOADED = 30.0
@@ -101,6 +103,7 @@ def _supports(signal: str, direction: int) -> Sign:
     return Sign(signal, direction)
 
 
+_LENGTHS = ("prompt_length", "answer_length", "context_length")
 _HOST_PARTS = ("runq", "host_calls", "host_python", "between", "host", "sync", "io")
 _GPU_PARTS = ("gpu_compute", "gpu_comm", "gpu_copy", "gpu_other", "gpu_gaps")
 
@@ -110,9 +113,7 @@ def _waits_more(s: Scene) -> bool:
 
 
 def _crowded(s: Scene) -> bool:
-    """Cores are scarce, and it is known, or likely, that the CPU time is not the server's own."""
-    not_ours = s.seen("own_cpu") is not None or s.same_work
-    return not_ours and (s.on_worse("host_busy", 0) >= CROWDED or _waits_more(s))
+    return s.on_worse("host_busy", 0) >= CROWDED or _waits_more(s)
 
 
 def _tasks_wait_for_disks(s: Scene) -> bool:
@@ -132,9 +133,23 @@ def _someone_else(s: Scene) -> bool:
     return s.grew("others_cpu") * s.cores / 100 >= 0.5 and not s.up("throttled") and s.same_work
 
 
-def _idle_gpu(s: Scene) -> bool:
-    """The GPU had less to do, and what it did took no longer: its clock rests."""
-    return s.down("gpu_usage") and not s.up("kernel_stretch")
+def _clock_while_busy(s: Scene) -> bool:
+    """Kernels took longer, or the GPU was as busy as before: the clock is not that of a GPU at rest."""
+    return s.up("kernel_stretch") or (s.seen("gpu_usage") is not None and not s.down("gpu_usage"))
+
+
+def _not_its_own(s: Scene, signal: str) -> bool:
+    """Bytes that the server did not send: its work is the same or, where that is not known, they grew as no load grows."""
+    leap = s.on_worse(signal, 0) >= LEAP * s.on_better(signal, 1)
+    return s.same_work or (not s.work_known and leap)
+
+
+def _copies_not_kernels(s: Scene) -> bool:
+    return not s.up("gpu_others", "sm_activity")
+
+
+def _other_sizes(s: Scene) -> bool:
+    return any(s.moved(signal) for signal in ("batch", "tokens", "running", *_LENGTHS))
 
 
 def _clock_explains(s: Scene) -> bool:
@@ -169,8 +184,8 @@ CATALOGUE: tuple[Entry, ...] = (
             _decisive(
                 "changed_calls",
                 EITHER,
-                lambda s: not s.moved("batch") and (s.shows or s.unlike or s.moved("call_count") != 0),
-                "the cycles are of other sizes, or as many calls of other names take the same time",
+                lambda s: not _other_sizes(s) and (s.shows or s.unlike or s.moved("call_count") != 0),
+                "the requests are of other sizes, or as many calls of other names take the same time",
             ),
         ),
         facts=("software", "engine_settings"),
@@ -181,7 +196,10 @@ CATALOGUE: tuple[Entry, ...] = (
                 "every cycle makes the calls it made before",
             ),
         ),
-        symptom_of=(Parent("hardware_change", lambda _: True, "libraries choose other kernels for another device"),),
+        symptom_of=(
+            Parent("hardware_change", lambda _: True, "libraries choose other kernels for another device"),
+            Parent("capture_artifact", lambda _: True, "another way of recording sees other calls"),
+        ),
         looks_like="a changed workload whose size no annotation states",
         next_check="diff the versions and start-up settings of both sides; pip freeze; git log of the deployment",
     ),
@@ -196,13 +214,14 @@ CATALOGUE: tuple[Entry, ...] = (
             _decisive("tokens", EITHER),
             _decisive("prefills", EITHER),
             _decisive("running", EITHER),
+            _supports("cache_share", EITHER),
             _supports("queued", UP),
         ),
         symptom_of=tuple(
             Parent(
                 cause,
-                lambda s: s.shows and not any(s.moved(x) for x in ("prompt_length", "answer_length", "context_length")),
-                "requests pile up where a server is slow (Little's law); at equal work the cycle differs too",
+                lambda s: (s.shows or s.unlike) and not any(s.moved(signal) for signal in ("prefills", *_LENGTHS)),
+                "requests pile up where a server is slow (Little's law)",
             )
             for cause in (
                 *("cpu_contention", "cpu_quota", "cpu_frequency", "host_memory_pressure", "disk_io", "network"),
@@ -302,7 +321,13 @@ CATALOGUE: tuple[Entry, ...] = (
                 "others_cpu",
                 UP,
                 _crowded,
-                "enough cores stayed free and the server did not wait for one, or it may be its own work that grew",
+                "enough cores stayed free, and the server did not wait for one",
+            ),
+            _decisive(
+                "all_cpu",
+                UP,
+                lambda s: s.same_work and _crowded(s),
+                "the CPU time may be the server's own, or enough cores stayed free",
             ),
             _decisive("steal", UP),
             _decisive(
@@ -315,7 +340,7 @@ CATALOGUE: tuple[Entry, ...] = (
         ),
         refuted_by=(
             Refutation(
-                lambda s: s.stayed("others_cpu") and not s.up("steal", "nice"),
+                lambda s: s.stayed("others_cpu") and not s.up("steal", "nice", "cycle_waiting", "waiting"),
                 "other programs took no more CPU time than before",
                 final=True,
             ),
@@ -379,10 +404,10 @@ CATALOGUE: tuple[Entry, ...] = (
         why="at a lower clock kernels take longer; the cycle does as soon as it waits for the GPU",
         signs=(
             _decisive(
-                "gpu_clock", DOWN, lambda s: not _idle_gpu(s), "the GPU had less to do, and an idle GPU lowers its clock"
+                "gpu_clock", DOWN, _clock_while_busy, "an idle GPU lowers its clock, and nothing says that it was busy"
             ),
             _decisive(
-                "gpu_mem_clock", DOWN, lambda s: not _idle_gpu(s), "the GPU had less to do, and an idle GPU lowers its clock"
+                "gpu_mem_clock", DOWN, _clock_while_busy, "an idle GPU lowers its clock, and nothing says that it was busy"
             ),
             _decisive("gpu_heat", UP, _lowers_the_clock, "the clock is what it was, or the server has more to do"),
             _decisive("gpu_power_cap", UP, _lowers_the_clock, "the clock is what it was, or the server has more to do"),
@@ -402,6 +427,11 @@ CATALOGUE: tuple[Entry, ...] = (
                 lambda s: s.up("gpu_others", "sm_activity") and _power_shared(s) and not _clock_explains(s),
                 "another process on the GPU uses up its power",
             ),
+            Parent(
+                "workload_shift",
+                lambda s: s.other_work and _power_shared(s),
+                "more work draws more power, and the power limit lowers the clock",
+            ),
         ),
         parts=_GPU_PARTS,
         per_gpu=True,
@@ -411,10 +441,10 @@ CATALOGUE: tuple[Entry, ...] = (
         id="pcie_contention",
         why="a link carries so many bytes a second; what others send over it makes copies and peer access wait",
         signs=(
-            _decisive("pcie_bytes", UP, lambda s: s.same_work, "the server's own work changed: the bytes may be its own"),
+            _decisive("pcie_bytes", UP, lambda s: _not_its_own(s, "pcie_bytes"), "the bytes may be the server's own"),
             _decisive("pcie_replays", UP),
-            _decisive("pcie_width", DOWN, lambda s: s.on_worse("gpu_usage", 100) >= LOADED, "an idle link rests"),
-            _decisive("pcie_generation", DOWN, lambda s: s.on_worse("gpu_usage", 100) >= LOADED, "an idle link rests"),
+            _decisive("pcie_width", DOWN, lambda s: s.on_worse("gpu_usage", 0) >= LOADED, "an idle link rests"),
+            _decisive("pcie_generation", DOWN, lambda s: s.on_worse("gpu_usage", 0) >= LOADED, "an idle link rests"),
             _supports("copy_time_h2d", UP),
             _supports("copy_time_d2h", UP),
         ),
@@ -425,9 +455,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         id="nvlink_contention",
         why="peers share the links; what others copy over them makes collectives wait",
-        signs=(
-            _decisive("link_bytes", UP, lambda s: s.same_work, "the server's own work changed: the bytes may be its own"),
-        ),
+        signs=(_decisive("link_bytes", UP, lambda s: _not_its_own(s, "link_bytes"), "the bytes may be the server's own"),),
         parts=("gpu_comm", "gpu_compute", "gpu_copy"),
         per_gpu=True,
         next_check="nvidia-smi nvlink -gt d; nvidia-smi pmon -s um",
@@ -455,11 +483,13 @@ CATALOGUE: tuple[Entry, ...] = (
         ),
         symptom_of=(
             Parent(
-                "pcie_contention", lambda _: True, "whoever copies over the link uses the GPU's memory and copy engines too"
+                "pcie_contention",
+                _copies_not_kernels,
+                "whoever copies over the link uses the GPU's memory and copy engines too",
             ),
             Parent(
                 "nvlink_contention",
-                lambda _: True,
+                _copies_not_kernels,
                 "whoever copies over the links uses the GPU's memory and copy engines too",
             ),
             Parent(
@@ -474,10 +504,8 @@ CATALOGUE: tuple[Entry, ...] = (
         id="gpu_memory_pressure",
         why="without free memory requests are put back and computed again, or blocks are freed and allocated in mid-step",
         signs=(
-            _decisive("preemptions", UP, lambda s: not s.up("running", "prompt_length", "context_length"), "the load grew"),
-            _decisive(
-                "allocations", UP, lambda s: s.up("gpu_memory") or not s.seen("gpu_memory"), "no more memory was in use"
-            ),
+            _decisive("preemptions", UP, lambda s: not s.up("running", *_LENGTHS), "the load grew"),
+            _decisive("allocations", UP, lambda s: s.up("gpu_memory"), "nothing says that more memory was in use"),
             _supports("gpu_memory", UP),
         ),
         parts=("host_calls", "sync", "gpu_gaps"),

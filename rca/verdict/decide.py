@@ -16,6 +16,7 @@ from rca.verdict.headline import MIN_EFFECTIVE, Said, headline, host_headline, i
 from rca.verdict.judge import Judgement, judge
 from rca.verdict.ledger import Ledger, ledger
 from rca.verdict.model import Cause, Status, Verdict
+from rca.verdict.observe import Observation
 from rca.verdict.reliability import confidence
 from rca.verdict.scene import Scene
 from rca.verdict.signals import BY_ID as SIGNAL
@@ -23,6 +24,11 @@ from rca.verdict.signals import BY_ID as SIGNAL
 MIN_STEPS = 4
 """Stretches of the engine's own count on each side, from which on it may deny what a profile says."""
 
+
+LITTLE_DRIFT = 0.05
+"""Drift of a machine of one's own lies below."""
+BUSY = 0.9
+"""Requests in the batch, in the median: with fewer the time per step has pauses without work in it."""
 
 _ORDER: tuple[Status, ...] = ("slower", "faster", "no_difference", "insufficient_data", "not_comparable")
 
@@ -67,7 +73,7 @@ def decide(ranks: Sequence[RankComparison], same_capture: bool, evidence: Eviden
         drift=evidence.drift,
         ledger=lost,
         judgements=judgements,
-        observations=tuple(found.scenes[0].observations.values()),
+        observations=_all_observations(found.scenes),
         not_measured=_not_measured(judgements, found.scenes[0]),
     )
 
@@ -106,9 +112,13 @@ def _confirmed(found: _Found, drift: float) -> _Found:
     if abs(math.log(time.ratio.estimate)) <= math.log1p(drift):
         return found.instead("no_difference", "drift")
     seen = found.scenes[0].seen("step_time")
-    if seen is not None and min(seen.n) >= MIN_STEPS and seen.moved * math.log(time.ratio.estimate) <= 0:
-        return found.instead("no_difference", "unconfirmed")
-    return found
+    if seen is None or min(seen.n) < MIN_STEPS or min(seen.normal, seen.abnormal) <= 0:
+        return found
+    by_steps, by_cycles = math.log(seen.abnormal / seen.normal), math.log(time.ratio.estimate)
+    denied = abs(by_steps) <= math.log1p(drift) or by_steps * by_cycles < 0
+    shared_machine = drift > LITTLE_DRIFT  # there a change that only the profile shows needs to be confirmed
+    silent = shared_machine and seen.moved * by_cycles <= 0
+    return found.instead("no_difference", "unconfirmed") if denied or silent else found
 
 
 def _served_otherwise(found: _Found, drift: float) -> _Found:
@@ -118,13 +128,19 @@ def _served_otherwise(found: _Found, drift: float) -> _Found:
     """
     scene = found.scenes[0]
     seen = scene.seen("step_time")
-    if found.status not in ("no_difference", "insufficient_data") or seen is None:
+    busy = scene.seen("running")
+    always_busy = busy is not None and min(busy.normal, busy.abnormal) >= BUSY
+    if found.status not in ("no_difference", "insufficient_data") or seen is None or not always_busy:
         return found
     if not seen.moved:
         drifting = found.status == "insufficient_data" and min(seen.n) >= MIN_STEPS and _many_cycles(found.leading)
         return found.instead("no_difference", "steps") if drifting else found
     other_work = ("running", "batch", "tokens", "prefills", "prompt_length", "answer_length", "context_length")
-    if min(seen.normal, seen.abnormal) <= 0 or any(scene.moved(signal) for signal in other_work):
+    if (
+        min(seen.normal, seen.abnormal) <= 0
+        or found.leading.cycle_time.ratio is None
+        or any(scene.moved(signal) for signal in other_work)
+    ):
         return found
     if abs(math.log(seen.abnormal / seen.normal)) <= math.log1p(drift):
         return found
@@ -134,6 +150,12 @@ def _served_otherwise(found: _Found, drift: float) -> _Found:
 def _many_cycles(rank: RankComparison) -> bool:
     """Tell whether there would be cycles enough, if they did not drift."""
     return rank.gate.ok and min(rank.cycle_time.n_normal, rank.cycle_time.n_abnormal) >= values_needed(ALPHA)
+
+
+def _all_observations(scenes: Sequence[Scene]) -> tuple[Observation, ...]:
+    """Return what was seen by any rank; of what several saw, as the headline's rank sees it."""
+    merged = {key: one for scene in reversed(scenes) for key, one in scene.observations.items()}
+    return tuple(merged[key] for key in sorted(merged))
 
 
 def _of_hosts(same_capture: bool, evidence: Evidence) -> Verdict:

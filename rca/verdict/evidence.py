@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rca.capture import Capture, Finding
 from rca.comparison import RankComparison
-from rca.profile import Profile
 from rca.verdict.facts import facts_of
 from rca.verdict.ledger import Ledger
 from rca.verdict.model import Status
@@ -16,10 +15,10 @@ from rca.verdict.recorded import Recorded
 from rca.verdict.scene import Fact, Scene
 from rca.verdict.skew import lags
 
-DRIFT = {False: 0.03, True: 0.10}
+DRIFT = {False: 0.03, True: 0.15}
 """How far undisturbed captures of one machine lie apart, whether it is a virtual one or not: its clock, caches and cores are
-shared with machines that nobody sees. Pairs of captures of an idle virtual machine with nothing changed (benchmarks/lab)
-differed by up to 8 % in cycle time, significantly within each recording; for machines of one's own 3 % is an assumption."""
+shared with machines that nobody sees. Pairs of captures of a virtual machine with nothing changed differed by up to 14 % as
+their clients saw it (benchmarks/lab); for machines of one's own 3 % is an assumption."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ def gather(
     normal: Capture,
     abnormal: Capture,
     ranks: Sequence[RankComparison],
-    profiles: Sequence[tuple[Profile, Profile]],
     settings: Sequence[Finding],
     cores: int,
 ) -> Evidence:
@@ -62,17 +60,16 @@ def gather(
         normal: a side, its events not needed.
         abnormal: the other.
         ranks: what was compared; may be empty.
-        profiles: of the ranks, in their order.
         settings: what differs between the sides (`rca.capture.health.compare_settings`).
         cores: of the host; 0 where that is not known.
     """
     facts = facts_of(normal.findings, abnormal.findings, settings)
     drift = DRIFT[any(meta.get("virtual") for side in (normal, abnormal) for meta in side.meta)]
     if not ranks:
-        hosts = observe(Recorded(normal, None, cores), Recorded(abnormal, None, cores), None, None)
+        hosts = observe(Recorded(normal, None, cores), Recorded(abnormal, None, cores), None)
         return Evidence((hosts,), facts, cores, drift)
     tables = [
-        observe(Recorded(normal, pair[0], cores), Recorded(abnormal, pair[1], cores), rank, pair)
-        for rank, pair in zip(ranks, profiles, strict=True)
+        observe(Recorded(normal, rank.profiles[0], cores), Recorded(abnormal, rank.profiles[1], cores), rank)
+        for rank in ranks
     ]
     return Evidence(tuple({**table, **lag} for table, lag in zip(tables, lags(ranks), strict=True)), facts, cores, drift)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -21,6 +21,9 @@ setting may do nothing: what it does shows in the calls of a cycle."""
 LATENT_SHARE = 0.05
 """A cause whose parts of the ledger hold less than this of the change is not what changed the cycle."""
 
+
+FULL = 10.0
+"""Times the smallest change that matters, from which on a sign could not be clearer."""
 
 HIDDEN_SHARE = 0.3
 """GPU work that grew by more than this share of the change may have been waited for in ways that no trace shows."""
@@ -67,9 +70,13 @@ def judge(scenes: Sequence[Scene]) -> tuple[Judgement, ...]:
     Returns:
         One judgement per cause: the named ones first, as they are ranked, then the others in the catalogue's order.
     """
-    best = [_strongest([_judged(entry, scene) for scene in _views(entry, scenes)]) for entry in CATALOGUE]
-    ranked = _ranked(_followed(best, scenes))
-    return tuple(replace(one, evidence_against=(*one.evidence_against, *_why_not_first(one, ranked))) for one in ranked)
+    everywhere = {entry.id: [(_judged(entry, scene), scene) for scene in _views(entry, scenes)] for entry in CATALOGUE}
+    best = [_strongest(found) for found in everywhere.values()]
+    ranked = _ranked(_followed(best, everywhere))
+    judgements = [one for one, _ in ranked]
+    return tuple(
+        replace(one, evidence_against=(*one.evidence_against, *_why_not_first(one, judgements))) for one in judgements
+    )
 
 
 def _views(entry: Entry, scenes: Sequence[Scene]) -> Iterable[Scene]:
@@ -81,12 +88,16 @@ def _views(entry: Entry, scenes: Sequence[Scene]) -> Iterable[Scene]:
                 yield replace(scene, device=device, worse=worse)
 
 
-def _strongest(found: Sequence[Judgement]) -> Judgement:
-    best = max(found, key=lambda one: (one.named, not one.latent, one.strength))  # the first of equals: the headline's rank
-    others = sorted({one.device for one in found if one.named and one.device != best.device})
+_Seen = tuple[Judgement, Scene]
+"""A judgement and the scene that it was made in."""
+
+
+def _strongest(found: Sequence[_Seen]) -> _Seen:
+    best, scene = max(found, key=lambda one: (one[0].named, not one[0].latent, one[0].strength))  # the first of equals
+    others = sorted({one.device for one, _ in found if one.named and one.device != best.device})
     if best.named and others:
         best = replace(best, evidence_for=(*best.evidence_for, f"the same on {', '.join(others)}"))
-    return best
+    return best, scene
 
 
 def _judged(entry: Entry, scene: Scene) -> Judgement:
@@ -161,31 +172,52 @@ def _gpu_grew(scene: Scene) -> bool:
     return grown / scene.ledger.change_us >= HIDDEN_SHARE if scene.ledger.change_us else False
 
 
-def _followed(found: Sequence[Judgement], scenes: Sequence[Scene]) -> list[Judgement]:
-    """Mark causes that follow from others: only from one that is named, and does not itself follow from this one."""
-    named = {one.id: one for one in found if one.named}
+def _followed(found: Sequence[_Seen], everywhere: Mapping[str, Sequence[_Seen]]) -> list[_Seen]:
+    """Mark causes that follow from others: named ones, on the same device, that do not themselves follow from this one."""
+    follows: dict[str, str] = {}
+    named = {one.id: one for one, _ in found if one.named}
     marked = []
-    for one in found:
-        scene = replace(scenes[0], device=one.device, worse=one.worse)
-        parents = [p for p in BY_ID[one.id].symptom_of if one.named and p.cause in named and p.rule(scene)]
-        # a cause that is latent itself does not make the cycle slow through another one
-        parents = [p for p in parents if one.latent or not named[p.cause].latent]
-        if parents:
-            first = parents[0]
-            why = f"may follow from {first.cause}: {first.text}"
-            one = replace(one, follows=first.cause, evidence_against=(*one.evidence_against, why))  # noqa: PLW2901
-        marked.append(one)
+    for one, scene in found:
+        for parent in BY_ID[one.id].symptom_of:
+            there = named.get(parent.cause)
+            back = follows.get(parent.cause) == one.id
+            # a cause that is latent itself does not make the cycle slow through another one
+            if not one.named or there is None or back or (there.latent and not one.latent) or not parent.rule(scene):
+                continue
+            if _on_one_device(one, [other for other, _ in everywhere[parent.cause] if other.named]):
+                follows[one.id] = parent.cause
+                why = f"may follow from {parent.cause}: {parent.text}"
+                one = replace(one, follows=parent.cause, evidence_against=(*one.evidence_against, why))  # noqa: PLW2901
+                break
+        marked.append((one, scene))
     return marked
 
 
-def _ranked(found: Sequence[Judgement]) -> list[Judgement]:
+def _on_one_device(one: Judgement, parents: Sequence[Judgement]) -> bool:
+    return any(HOST in (one.device, parent.device) or one.device == parent.device for parent in parents)
+
+
+def _ranked(found: Sequence[_Seen]) -> list[_Seen]:
     order = {entry.id: place for place, entry in enumerate(CATALOGUE)}
     first = ("hardware_change",)  # no other number means anything then
 
-    def key(one: Judgement) -> tuple[object, ...]:
-        return (not one.named, bool(one.follows), one.latent, one.id not in first, -min(one.strength, 1e9), order[one.id])
+    def key(seen: _Seen) -> tuple[object, ...]:
+        one, scene = seen
+        return (not one.named, one.latent, bool(one.follows), one.id not in first, -_weight(one, scene), order[one.id])
 
     return sorted(found, key=key)
+
+
+def _weight(one: Judgement, scene: Scene) -> float:
+    """Return what a cause is ranked by: the strength of its sign, and how much of the change lies where it takes its time.
+
+    Strengths of different signals are only roughly comparable: beyond `FULL` they count alike.
+    """
+    parts = BY_ID[one.id].parts
+    where = 1.0
+    if parts and scene.ledger is not None and scene.ledger.timeline and not one.latent:
+        where = min(max(scene.ledger.share(*parts), LATENT_SHARE), 1.0)
+    return min(one.strength, FULL) * where
 
 
 def _why_not_first(one: Judgement, ranked: Sequence[Judgement]) -> list[str]:

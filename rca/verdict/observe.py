@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import stats as scipy_stats
 
 from rca.capture.tables import HOST
 from rca.comparison import RankComparison
@@ -100,28 +101,34 @@ Observations = Mapping[tuple[str, str], Observation]
 """By (signal, device)."""
 
 
-def observe(
-    normal: Recorded, abnormal: Recorded, rank: RankComparison | None, profiles: tuple[Profile, Profile] | None
-) -> Observations:
+def observe(normal: Recorded, abnormal: Recorded, rank: RankComparison | None) -> Observations:
     """Return every signal that was recorded on both sides, as one rank sees them."""
     found = [*_of_counters(normal, abnormal)]
-    if rank is not None and profiles is not None:
-        found += _of_cycles(rank, *profiles)
-        found += _of_functions(rank, *profiles)
+    if rank is not None:
+        found += _of_cycles(rank, *rank.profiles)
+        found += _of_functions(rank, *rank.profiles)
         found += _kernel_cycles(found)
     q = benjamini_hochberg(np.array([one.p for one in found]))
     return {(one.signal, one.device): replace(one, q=float(value)) for one, value in zip(found, q, strict=True)}
 
 
 def _of_counters(normal: Recorded, abnormal: Recorded) -> Iterable[Observation]:
-    gpus = sorted({*normal.gpus(), *abnormal.gpus()})
+    normal.share_with(abnormal)
+    gpus = _paired(normal.gpus(), abnormal.gpus())
     for signal in SIGNALS:
-        for device in gpus if signal.per_gpu else [HOST]:
-            before, after = signal.read(normal, device), signal.read(abnormal, device)
+        for of_normal, device in gpus if signal.per_gpu else [(HOST, HOST)]:
+            before, after = signal.read(normal, of_normal), signal.read(abnormal, device)
             if before is not None and after is not None:
                 about = (signal.id, device, signal.text, _unit(signal, before, after), signal.metrics)
                 if one := compared(about, before, after, signal.least, signal.least_share):
                     yield one
+
+
+def _paired(normal: list[str], abnormal: list[str]) -> list[tuple[str, str]]:
+    """Return which GPU of the normal side is which of the other: of one name or, after a restart elsewhere, in order."""
+    if normal != abnormal and len(normal) == len(abnormal):
+        return list(zip(normal, abnormal, strict=True))
+    return [(device, device) for device in normal if device in abnormal]
 
 
 def _unit(signal: Signal, normal: Samples, abnormal: Samples) -> str:
@@ -180,7 +187,9 @@ def _of_cycles(rank: RankComparison, normal: Profile, abnormal: Profile) -> Iter
         share = [Samples(values, len(values)) for values in new]
         if one := compared(about, share[0], share[1], 10):
             mean = [float(values.mean()) for values in new]  # of zeros and ones the median tells nothing
-            yield replace(one, normal=mean[0], abnormal=mean[1], shift=mean[1] - mean[0])
+            change = mean[1] - mean[0]
+            sign = math.copysign(1.0, change)  # δ of shares is their difference: never "large"
+            yield replace(one, normal=mean[0], abnormal=mean[1], shift=change, low=change, high=change, delta=sign)
     waits = [_part_share(rank, side, "runq") for side in ("normal", "abnormal")]
     if any(values.any() for values in waits):
         about = (
@@ -238,9 +247,9 @@ def _kernel_stretch(functions: pl.DataFrame, device: str) -> Observation | None:
         *("kernel_stretch", device, "time of a kernel, each against itself", "times", ("kernel time",)),
         normal=1.0,
         abnormal=float(middle),
-        shift=float(middle - 1),
-        low=float(low - 1),
-        high=float(high - 1),
+        shift=math.log(middle),  # so that the effect is mirrored when the sides are swapped
+        low=math.log(low),
+        high=math.log(high),
         delta=float(2 * moved - 1),
         n=(known.height, known.height),
         effective=(float(known.height), float(known.height)),
@@ -248,7 +257,7 @@ def _kernel_stretch(functions: pl.DataFrame, device: str) -> Observation | None:
         q=math.nan,
         gap=0.0,
         apart=0.0,
-        least=0.05,
+        least=math.log(1.05),
     )
 
 
@@ -260,20 +269,20 @@ def _kernel_cycles(found: list[Observation]) -> list[Observation]:
         clock = clocks.get(one.device) if one.signal == "kernel_stretch" else None
         if clock and clock.normal > 0 and clock.abnormal > 0:
             factor = clock.abnormal / clock.normal
-            low, middle, high = ((1 + value) * factor - 1 for value in (one.low, one.shift, one.high))
+            low, middle, high = (value + math.log(factor) for value in (one.low, one.shift, one.high))
             agree = (low > 0) == (high > 0)  # else some kernels take more clock cycles and some fewer
             cycles.append(
                 replace(
                     one,
                     signal="kernel_cycles",
                     text="clock cycles of a kernel, each against itself",
-                    abnormal=1 + middle,
+                    abnormal=math.exp(middle),
                     shift=middle,
                     low=low,
                     high=high,
                     delta=math.copysign(1.0, middle) if agree else 0.0,
                     p=one.p if agree else 1.0,
-                    least=0.15,
+                    least=math.log(1.15),
                 )
             )
     return cycles
@@ -281,8 +290,7 @@ def _kernel_cycles(found: list[Observation]) -> list[Observation]:
 
 def _sign_p(longer: int, n: int) -> float:
     """Return the two-sided p-value of the sign test."""
-    tail = sum(math.comb(n, k) for k in range(max(longer, n - longer), n + 1))
-    return min(1.0, 2 * tail / float(2**n))
+    return float(scipy_stats.binomtest(longer, n).pvalue)
 
 
 def _copies(normal: Profile, abnormal: Profile, device: str) -> Iterable[Observation]:
@@ -313,11 +321,12 @@ def _changed_work(rank: RankComparison, normal: Profile, abnormal: Profile) -> O
     in size is another matter, so only cycles of one phase and, where it is known, of one batch are looked at.
     """
     cycles = [rank.compared.filter(pl.col("side") == side)["cycle"].to_list() for side in ("normal", "abnormal")]
-    if min(map(len, cycles)) < MIN_SAMPLES or normal.rank.anchor != abnormal.rank.anchor:
+    on_gpu = [profile.rows["device"].str.starts_with("GPU").any() for profile in (normal, abnormal)]
+    unlike = normal.rank.anchor != abnormal.rank.anchor or rank.gate.stratum == "all" or on_gpu[0] != on_gpu[1]
+    if unlike or min(map(len, cycles)) < MIN_SAMPLES:
         return None
     sides = [_calls(profile, own) for profile, own in zip((normal, abnormal), cycles, strict=True)]
-    key = ["function", "device"]
-    both = sides[0].join(sides[1], on=key, how="full", coalesce=True, suffix="_2").fill_null(0)
+    both = sides[0].join(sides[1], on="function", how="full", coalesce=True, suffix="_2").fill_null(0)
     total = max(float((both["calls"] * both["present"]).sum()), float((both["calls_2"] * both["present_2"]).sum()))
     if total == 0:
         return None
@@ -389,8 +398,9 @@ def _calls(profile: Profile, cycles: list[int]) -> pl.DataFrame:
     """Return calls per cycle of each function: median, spread (half the range of nine in ten), share of cycles with it."""
     own = profile.rows.filter(pl.col("cycle").is_in(cycles) & pl.col("class").is_in(list(_WORK)))
     single = own.unique(["cycle", "function", "device"], keep="first")
+    per_cycle = single.group_by("cycle", "function").agg(pl.col("count").sum())  # a restarted server may sit on other GPUs
     count = pl.col("count").cast(pl.Float64)
-    return single.group_by("function", "device").agg(
+    return per_cycle.group_by("function").agg(
         calls=count.median(),
         spread=(count.quantile(0.95) - count.quantile(0.05)) / 2,
         present=pl.len().cast(pl.Float64) / len(cycles),

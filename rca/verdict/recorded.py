@@ -36,13 +36,16 @@ SETTLE_NS = 200_000_000
 
 
 _OF_SERVING = re.compile(
-    r"host_cpu_|process_|thread_|core_usage|host_procs_|pressure_cpu|cgroup_pressure_cpu|(vllm|sglang):num_|vllm:iter"
+    r"host_cpu_|process_|thread_|gpu_|core_usage|host_procs_|pressure_cpu|cgroup_pressure_cpu|(vllm|sglang):num_|vllm:(iter|kv|gpu_cache)"
 )
 """Counters that are other while a server writes its trace. Limits, pressure and traffic of others go on meanwhile."""
 
 
 _OF_EACH = ("process_allowed_cores", "process_nice")
 """Metrics of processes that do not add up: the server's processes are averaged, else one fewer of them would be a change."""
+_OF_BUSIEST = ("disk_busy", "disk_latency")
+MIN_SHARE = 0.25
+"""A process that was sampled less often than this share of the longest-lived one must not decide how finely it is looked."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,22 @@ class Recorded:
         self._mu = mu_values(profile, profile.rank.cycles) if profile is not None and not profile.from_events else None
         names = pl.col("metric", "device", "unit").cast(pl.String)
         counters = capture.counters.with_columns(names).filter(pl.col("value").is_finite() & (pl.col("device") != UNSPLIT))
-        facts = {key: value for meta in capture.meta for key, value in meta.items()}
-        self._table = self._near_the_cycles(counters, known_recording="recorded_by" in facts)
-        self._left_out = [tuple(pair) for pair in facts.get("writing_ns", [])]
-        self._pids = set(facts.get("watched_pids", [])) or ({profile.rank.pid} if profile else set())
-        self._gpus = (facts.get("gpus_of") or {}).get(str(profile.rank.pid), []) if profile else []
+        meta = capture.meta
+        self._table = self._near_the_cycles(counters, known_recording=any("recorded_by" in own for own in meta))
+        self._left_out = [tuple(pair) for own in meta for pair in own.get("writing_ns", [])]
+        watched = {pid for own in meta for pid in own.get("watched_pids", [])}
+        self._pids = watched or ({profile.rank.pid} if profile else set())
+        of_pid = str(profile.rank.pid) if profile else ""
+        self._gpus: list[int] = next((own["gpus_of"][of_pid] for own in meta if of_pid in own.get("gpus_of", {})), [])
         self._series: dict[tuple[str, str], list[tuple[Ints, Floats]]] = {}
+        self._shared: set[str] | None = None
+
+    def share_with(self, other: Recorded) -> None:
+        """Read only what both sides recorded: a reader that falls back on one side only would compare unlike quantities."""
+        self._shared = other._shared = self._metrics() & other._metrics()
+
+    def _metrics(self) -> set[str]:
+        return {*self._table["metric"].unique(), *(metric for metric, _ in self._mu or ())}
 
     def _near_the_cycles(self, counters: pl.DataFrame, known_recording: bool) -> pl.DataFrame:
         """Leave out what was sampled at other times than the trace, unless all is one recording, or nothing else is left."""
@@ -135,6 +148,8 @@ class Recorded:
         Of a metric of processes the sum over those of the server is given (the mean of what does not add up), of one of
         cores the mean.
         """
+        if self._shared is not None and any(metric not in self._shared for metric, _ in wanted):
+            return None
         if self._mu is not None and any(key in self._mu for key in wanted):
             return self._from_cycles(wanted)  # what a profile states per cycle is of its own devices; the rest is as sampled
         series = [self._of(metric, self._sampled_device(device)) for metric, device in wanted]
@@ -144,10 +159,7 @@ class Recorded:
         if len(grid) < 3:
             return None
         means = [[_means(ts, value, grid) for ts, value in own] for own in series]
-        columns = [
-            _mean(own) if metric in _OF_EACH else np.nansum(own, axis=0)
-            for (metric, _), own in zip(wanted, means, strict=True)
-        ]
+        columns = [_joined(metric, own) for (metric, _), own in zip(wanted, means, strict=True)]
         keep = np.all([np.any(~np.isnan(own), axis=0) for own in means], axis=0)
         if any(_OF_SERVING.match(metric) for metric, _ in wanted):
             keep &= ~self._while_writing(grid)
@@ -189,12 +201,15 @@ class Recorded:
         own = exact if exact.height or device != HOST else own.filter(~pl.col("device").str.starts_with("GPU "))
         if own.height == 0:
             return []
-        parts = own.group_by("pid", "ts_ns").agg(pl.col("value").mean()).sort("pid", "ts_ns")
-        return [
+        each = pl.col("device") if metric.startswith("disk_") else pl.lit("")  # disks add up, or the busiest one tells
+        parts = own.group_by("pid", each.alias("of"), "ts_ns").agg(pl.col("value").mean()).sort("pid", "of", "ts_ns")
+        series = [
             (part["ts_ns"].to_numpy(), part["value"].to_numpy())
-            for _, part in parts.group_by("pid", maintain_order=True)
+            for _, part in parts.group_by("pid", "of", maintain_order=True)
             if part.height > 1
         ]
+        longest = max((len(ts) for ts, _ in series), default=0)
+        return [(ts, value) for ts, value in series if len(ts) >= MIN_SHARE * longest]
 
     def _while_writing(self, grid: Ints) -> NDArray[np.bool_]:
         """Tell in which stretches the server wrote its trace for a good part, instead of serving."""
@@ -213,6 +228,16 @@ def _grid(series: list[tuple[Ints, Floats]]) -> Ints:
     edges = np.concatenate([[slowest[0] - int(np.median(np.diff(slowest)))], slowest])
     step = -(-(len(edges) - 1) // MAX_STRETCHES)
     return edges[::step]
+
+
+def _joined(metric: str, columns: list[Floats]) -> Floats:
+    """Join the series of one metric: processes and traffic add up, levels are averaged, the busiest disk tells."""
+    if metric in _OF_EACH:
+        return _mean(columns)
+    if metric in _OF_BUSIEST:
+        return np.asarray(np.nan_to_num(np.array(columns)).max(axis=0))
+    joined: Floats = np.nansum(columns, axis=0)
+    return joined
 
 
 def _mean(columns: list[Floats]) -> Floats:

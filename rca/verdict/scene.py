@@ -10,6 +10,9 @@ from rca.verdict.ledger import Ledger
 from rca.verdict.model import Status
 from rca.verdict.observe import Observation, Observations
 
+_WORK = ("changed_calls", "batch", "tokens", "prefills", "running", "prompt_length", "answer_length", "context_length")
+"""Signals of what the server did."""
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -89,9 +92,19 @@ class Scene:
         return any(fact.kind in kinds for fact in self.facts)
 
     @property
+    def work_known(self) -> bool:
+        """Whether anything tells what the server did."""
+        return any(self.seen(signal) for signal in _WORK)
+
+    @property
+    def other_work(self) -> bool:
+        """Whether the server did other work, or more of it."""
+        return any(self.moved(signal) for signal in _WORK)
+
+    @property
     def same_work(self) -> bool:
-        """Whether nothing says that the server did other work, or more of it."""
-        return not (self.moved("changed_calls") or self.up("batch", "tokens", "running", "prompt_length", "context_length"))
+        """Whether it is known that the server did the same work: what nobody measured is not known to be the same."""
+        return self.work_known and not self.other_work
 
     @property
     def unlike(self) -> bool:

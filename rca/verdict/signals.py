@@ -86,12 +86,17 @@ def _any(*reads: Read) -> Read:
 
 
 def _others_cpu(side: Recorded, _: str) -> Samples | None:
-    """CPU time of all programs but the server's, in % of all cores; of the host where the server's own is not known."""
+    """CPU time of all programs but the server's, in % of all cores; None where the server's own is not known."""
     both = side.read(("host_cpu_usage", HOST), ("process_cpu_usage", HOST)) if side.own_cpu_share else None
     if both is None:
-        return _one("host_cpu_usage")(side, HOST)
+        return None
     host, own = both
     return Samples(np.maximum(host.value - own.value * side.own_cpu_share, 0), min(host.worth, own.worth))
+
+
+def _all_cpu(side: Recorded, _: str) -> Samples | None:
+    """CPU time of the host, where the server's own cannot be taken off."""
+    return None if _others_cpu(side, HOST) else _one("host_cpu_usage")(side, HOST)
 
 
 def _waiting(side: Recorded, _: str) -> Samples | None:
@@ -154,6 +159,15 @@ SIGNALS: tuple[Signal, ...] = (
         10,
         0,
         _others_cpu,
+    ),
+    _host(
+        "all_cpu",
+        "CPU time of the host, the server's own not taken off",
+        "% of all cores",
+        ("host_cpu_usage",),
+        10,
+        0,
+        _all_cpu,
     ),
     _host("host_busy", "share of the cores that are busy", "%", ("host_cpu_usage",), 10),
     _host("host_system", "CPU time in the kernel", "% of all cores", ("host_cpu_system",), 5),
@@ -316,23 +330,30 @@ SIGNALS: tuple[Signal, ...] = (
         8,
         0.35,
         _any(
-            # both are of the requests that ended in a stretch; tokens are counted as they come
+            # both are of the requests that ended in a stretch: tokens are counted as they come, and tell of the speed
             _per("vllm:request_decode_time_seconds", "vllm:request_time_per_output_token_seconds"),
-            _per("vllm:generation_tokens_total", "vllm:request_success_total"),
             _per("sglang:generation_tokens_total", "sglang:num_requests_total"),
         ),
     ),
     _host(
         "context_length",
         "cached tokens of a running request",
-        "share of the cache",
-        ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:num_used_tokens"),
-        0,
+        "tokens",
+        ("sglang:num_used_tokens",),
+        8,
+        0.35,
+        _per("sglang:num_used_tokens", "sglang:num_running_reqs"),
+    ),
+    _host(
+        "cache_share",
+        "share of the cache that a running request takes",
+        "share",
+        ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        1e-4,
         0.35,
         _any(
             _per("vllm:kv_cache_usage_perc", "vllm:num_requests_running"),
             _per("vllm:gpu_cache_usage_perc", "vllm:num_requests_running"),
-            _per("sglang:num_used_tokens", "sglang:num_running_reqs"),
         ),
     ),
     _host(

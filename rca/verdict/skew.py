@@ -30,11 +30,14 @@ def lags(ranks: Sequence[RankComparison]) -> list[Observations]:
     if len(alike) < 2 or len(alike) < len(ranks):
         return nothing
     waits = [[_waiting_us(rank, side) for side in ("normal", "abnormal")] for rank in ranks]
-    growth = np.array([float(after.mean() - before.mean()) for before, after in waits])
-    last = int(growth.argmin())
-    others = np.delete(growth, last)
-    least = LEAST_WAIT * ranks[last].cycle_time.normal_us
-    if others.min() < least or growth[last] > others.min() / 2:
+    change = np.array([float(after.mean() - before.mean()) for before, after in waits])
+    for growth in (change, -change):  # it lags now, or it did on the normal side
+        last = int(growth.argmin())
+        others = np.delete(growth, last)
+        least = LEAST_WAIT * min(ranks[last].cycle_time.normal_us, ranks[last].cycle_time.abnormal_us)
+        if others.min() >= least and growth[last] <= others.min() / 2:
+            break
+    else:
         return nothing
     pooled = [np.mean([_cut(wait[i], waits, i) for j, wait in enumerate(waits) if j != last], axis=0) for i in (0, 1)]
     about = ("lag", HOST, f"time the other ranks wait for {ranks[last].role}", "µs per cycle", ("collectives",))
