@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 
 from lab.baselines import N_SIGMA, ROBUST, SUSPICION, rankings
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def _judge_all(folder: Path) -> list[Judged]:
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # polars' threads do not survive a fork
         return list(pool.map(_judge, [(folder, case) for case in cases_in(folder)]))
 
 

@@ -56,28 +56,20 @@ def _detail(rank: RankComparison, several: bool) -> pl.DataFrame:
     return table.select(pl.lit(rank.role).alias("Rank"), pl.lit(pid).alias("PID"), pl.all())
 
 
+_CYCLE_COLUMNS = ("start_ns", "duration_us", "span_us", "phase", "batch", "tokens", "compared", "note")
+
+
 def cycles_csv(result: Comparison) -> str:
     """Return one line per cycle of either side, those that were left out included."""
     parts = []
     for rank in result.ranks:
         for side, own in (("normal", rank.normal), ("abnormal", rank.abnormal)):
             compared = rank.compared.filter(pl.col("side") == side)["cycle"].to_list()
-            parts.append(
-                own.cycles.select(
-                    pl.lit(rank.role).alias("rank"),
-                    pl.lit(own.pid).alias("pid"),
-                    pl.lit(side).alias("side"),
-                    "cycle",
-                    "start_ns",
-                    "duration_us",
-                    "span_us",
-                    "phase",
-                    "batch",
-                    "tokens",
-                    pl.col("cycle").is_in(compared).alias("compared"),
-                    "note",
-                )
-            )
+            of_rank = (pl.lit(rank.role).alias("rank"), pl.lit(own.pid).alias("pid"), pl.lit(side).alias("side"))
+            cycles = own.cycles.with_columns(compared=pl.col("cycle").is_in(compared))
+            parts.append(cycles.select(*of_rank, "cycle", *_CYCLE_COLUMNS))
+    if not parts:
+        return _csv(pl.DataFrame(schema=dict.fromkeys(("rank", "pid", "side", "cycle", *_CYCLE_COLUMNS), pl.String)))
     return _csv(pl.concat(parts))
 
 

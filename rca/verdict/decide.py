@@ -262,7 +262,7 @@ def _not_measured(judgements: Sequence[Judgement], scene: Scene) -> tuple[str, .
     lacking: dict[str, list[str]] = {}
     for one in judgements:
         for sign in BY_ID[one.id].signs:
-            if sign.decisive and sign.signal in SIGNAL and scene.seen(sign.signal) is None:
+            if sign.decisive and sign.signal in SIGNAL and scene.lacks(sign.signal):
                 signal = SIGNAL[sign.signal]
                 if not (signal.per_gpu and not _on_gpu(scene)):
                     lacking.setdefault(f"{signal.text} ({signal.metrics[0]})", []).append(one.id)

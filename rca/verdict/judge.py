@@ -129,7 +129,7 @@ def _read_signs(entry: Entry, scene: Scene) -> tuple[list[Observation], list[Obs
     for sign in entry.signs:
         seen = scene.seen(sign.signal)
         if seen is None:
-            missing.append(_what(sign))
+            missing += [_what(sign)] if scene.lacks(sign.signal) else []
         elif not _as_predicted(sign, scene):
             if sign.decisive and scene.moved(sign.signal):
                 against.append(f"moved the other way: {describe(seen)}")

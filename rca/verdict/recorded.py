@@ -39,6 +39,8 @@ _OF_SERVING = re.compile(
     r"host_cpu_|process_|thread_|gpu_|core_usage|host_procs_|pressure_cpu|cgroup_pressure_cpu|(vllm|sglang):num_|vllm:(iter|kv|gpu_cache)"
 )
 """Counters that are other while a server writes its trace. Limits, pressure and traffic of others go on meanwhile."""
+_OF_STEPS = re.compile(r"vllm:iter|sglang:gen_throughput")
+"""How fast steps are: the profiler slows them too."""
 
 
 _OF_EACH = ("process_allowed_cores", "process_nice")
@@ -73,7 +75,8 @@ class Recorded:
         counters = capture.counters.with_columns(names).filter(pl.col("value").is_finite() & (pl.col("device") != UNSPLIT))
         meta = capture.meta
         self._table = self._near_the_cycles(counters, known_recording=any("recorded_by" in own for own in meta))
-        self._left_out = [tuple(pair) for own in meta for pair in own.get("writing_ns", [])]
+        self._writing = [tuple(pair) for own in meta for pair in own.get("writing_ns", [])]
+        self._profiled = [tuple(pair) for own in meta for pair in own.get("profiled_ns", [])]
         watched = {pid for own in meta for pid in own.get("watched_pids", [])}
         self._pids = watched or ({profile.rank.pid} if profile else set())
         of_pid = str(profile.rank.pid) if profile else ""
@@ -162,7 +165,9 @@ class Recorded:
         columns = [_joined(metric, own) for (metric, _), own in zip(wanted, means, strict=True)]
         keep = np.all([np.any(~np.isnan(own), axis=0) for own in means], axis=0)
         if any(_OF_SERVING.match(metric) for metric, _ in wanted):
-            keep &= ~self._while_writing(grid)
+            keep &= ~_during(grid, self._writing)
+        if any(_OF_STEPS.match(metric) for metric, _ in wanted):
+            keep &= ~_during(grid, self._profiled)
         if keep.sum() < 2:
             return None
         return [Samples(column[keep], float(keep.sum())) for column in columns]
@@ -211,12 +216,13 @@ class Recorded:
         longest = max((len(ts) for ts, _ in series), default=0)
         return [(ts, value) for ts, value in series if len(ts) >= MIN_SHARE * longest]
 
-    def _while_writing(self, grid: Ints) -> NDArray[np.bool_]:
-        """Tell in which stretches the server wrote its trace for a good part, instead of serving."""
-        lost = np.zeros(len(grid) - 1)
-        for begins, ends in self._left_out:
-            lost += np.maximum(np.minimum(grid[1:], ends + SETTLE_NS) - np.maximum(grid[:-1], begins), 0)
-        return np.asarray(lost > MAX_WRITING * np.diff(grid))
+
+def _during(grid: Ints, times: list[tuple[int, ...]]) -> NDArray[np.bool_]:
+    """Tell which stretches lie for a good part in times in which the server did something else than serve."""
+    lost = np.zeros(len(grid) - 1)
+    for begins, ends in times:
+        lost += np.maximum(np.minimum(grid[1:], ends + SETTLE_NS) - np.maximum(grid[:-1], begins), 0)
+    return np.asarray(lost > MAX_WRITING * np.diff(grid))
 
 
 def _grid(series: list[tuple[Ints, Floats]]) -> Ints:
@@ -225,9 +231,11 @@ def _grid(series: list[tuple[Ints, Floats]]) -> Ints:
     A sample tells of the time since the one before; the first one's is taken to be as long as the others'.
     """
     slowest, _ = max(series, key=lambda one: float(np.median(np.diff(one[0]))))
-    edges = np.concatenate([[slowest[0] - int(np.median(np.diff(slowest)))], slowest])
-    step = -(-(len(edges) - 1) // MAX_STRETCHES)
-    return edges[::step]
+    period = int(np.median(np.diff(slowest)))
+    edges = np.concatenate([[slowest[0] - period], slowest])
+    apart = np.concatenate([[True], np.diff(edges // max(period // 2, 1)) > 0])  # a moment is no stretch
+    stretches: Ints = edges[apart]
+    return stretches[:: -(-(len(stretches) - 1) // MAX_STRETCHES)]
 
 
 def _joined(metric: str, columns: list[Floats]) -> Floats:

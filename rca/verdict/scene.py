@@ -9,6 +9,10 @@ from rca.comparison import RankComparison
 from rca.verdict.ledger import Ledger
 from rca.verdict.model import Status
 from rca.verdict.observe import Observation, Observations
+from rca.verdict.signals import BY_ID as SIGNAL
+
+_INSTEAD = {"all_cpu": "others_cpu", "others_cpu": "all_cpu", "context_length": "prompt_length"}
+"""Signals that another one stands for where that was measured."""
 
 _WORK = ("changed_calls", "batch", "tokens", "prefills", "running", "prompt_length", "answer_length", "context_length")
 """Signals of what the server did."""
@@ -90,6 +94,14 @@ class Scene:
     def states(self, *kinds: str) -> bool:
         """Whether there is a fact of some kind."""
         return any(fact.kind in kinds for fact in self.facts)
+
+    def lacks(self, signal: str) -> bool:
+        """Whether a signal should have been measured and was not: not one that another stands for, nor of another engine."""
+        if self.seen(signal) or self.seen(_INSTEAD.get(signal, "")):
+            return False
+        engines = {metric.split(":")[0] for one in self.observations.values() for metric in one.metrics if ":" in metric}
+        own = {metric.split(":")[0] for metric in SIGNAL[signal].metrics if ":" in metric} if signal in SIGNAL else set()
+        return not own or not engines or bool(own & engines)
 
     @property
     def work_known(self) -> bool:

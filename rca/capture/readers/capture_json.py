@@ -56,14 +56,17 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def _what_was_watched(manifest: Manifest) -> dict[str, Any]:
-    """Return the watched processes, the GPUs of each by the pid in its trace, and when the server wrote its trace."""
+    """Return the watched processes, the GPUs of each by the pid in its trace, when it was profiled and when it wrote."""
     facts: dict[str, Any] = {}
     if manifest.processes:
         facts["watched_pids"] = sorted({pid for p in manifest.processes for pid in (p.pid, p.inner_pid) if pid is not None})
     if any(process.gpus for process in manifest.processes):
         facts["gpus_of"] = {str(p.inner_pid or p.pid): p.gpus for p in manifest.processes if p.gpus}
-    if (profiler := manifest.profiler) and profiler.stopped_ns and profiler.written_ns:
-        facts["writing_ns"] = [[profiler.stopped_ns, profiler.written_ns]]
+    if (profiler := manifest.profiler) and profiler.stopped_ns:
+        if profiler.started_ns:
+            facts["profiled_ns"] = [[profiler.started_ns, profiler.stopped_ns]]
+        if profiler.written_ns:
+            facts["writing_ns"] = [[profiler.stopped_ns, profiler.written_ns]]
     return facts
 
 
