@@ -158,13 +158,14 @@ class Recorded:
         series = [self._of(metric, self._sampled_device(device)) for metric, device in wanted]
         if any(not own for own in series):
             return None
-        grid = _grid([one for own in series for one in own])
+        of_serving = any(_OF_SERVING.match(metric) for metric, _ in wanted)
+        grid = _grid([one for own in series for one in own], self._writing if of_serving else [])
         if len(grid) < 3:
             return None
         means = [[_means(ts, value, grid) for ts, value in own] for own in series]
         columns = [_joined(metric, own) for (metric, _), own in zip(wanted, means, strict=True)]
         keep = np.all([np.any(~np.isnan(own), axis=0) for own in means], axis=0)
-        if any(_OF_SERVING.match(metric) for metric, _ in wanted):
+        if of_serving:
             keep &= ~_during(grid, self._writing)
         if any(_OF_STEPS.match(metric) for metric, _ in wanted):
             keep &= ~_during(grid, self._profiled)
@@ -225,7 +226,7 @@ def _during(grid: Ints, times: list[tuple[int, ...]]) -> NDArray[np.bool_]:
     return np.asarray(lost > MAX_WRITING * np.diff(grid))
 
 
-def _grid(series: list[tuple[Ints, Floats]]) -> Ints:
+def _grid(series: list[tuple[Ints, Floats]], left_out: list[tuple[int, ...]]) -> Ints:
     """Return the edges of stretches: the times of the series that was sampled least often, thinned if there are many.
 
     A sample tells of the time since the one before; the first one's is taken to be as long as the others'.
@@ -235,7 +236,10 @@ def _grid(series: list[tuple[Ints, Floats]]) -> Ints:
     edges = np.concatenate([[slowest[0] - period], slowest])
     apart = np.concatenate([[True], np.diff(edges // max(period // 2, 1)) > 0])  # a moment is no stretch
     stretches: Ints = edges[apart]
-    return stretches[:: -(-(len(stretches) - 1) // MAX_STRETCHES)]
+    if len(stretches) < 2:
+        return stretches
+    used = int((~_during(stretches, left_out)).sum())  # a server may write for most of a capture
+    return stretches[:: max(1, -(-used // MAX_STRETCHES))]
 
 
 def _joined(metric: str, columns: list[Floats]) -> Floats:
