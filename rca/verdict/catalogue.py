@@ -11,28 +11,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rca.verdict.rules import (
+    GPU_PARTS,
+    HOST_PARTS,
+    LENGTHS,
+    LOADED,
+    TURBO,
+    WAITED_SHARE,
+    WAITS,
+    clock_explains,
+    clock_known,
+    clock_while_busy,
+    copies_not_kernels,
+    crowded,
+    lowers_the_clock,
+    network_is_waited_for,
+    not_its_own,
+    other_sizes,
+    power_shared,
+    someone_else,
+    tasks_wait_for_disks,
+)
 from rca.verdict.scene import Scene
 
 Rule = Callable[[Scene], bool]
 
 UP, DOWN, EITHER = 1, -1, 0
-
-CROWDED = 45.0
-"""% of logical cores: with two hardware threads a core, every core has work from 50 % on, and each thread slows its twin."""
-WAITS = 10.0
-"""% of the time that threads could run: from here on it matters who comes first."""
-TURBO = 0.6
-"""A clock that is limited by the number of active cores, or by vector code, keeps more than this of what one core has."""
-POWER_SHARED = 0.5
-"""Where two processes share a GPU's power, its clock keeps more than this; less is a lock, or heat."""
-CLOCK_MARGIN = 1.25
-"""Kernels may take this much longer than the ratio of the clocks says, for the clock to be all there is to it."""
-LEAP = 10.0
-"""A load seldom grows this many times between two captures that somebody compares."""
-WAITED_SHARE = 0.3
-"""Share of the change that lies where a cause makes the cycle wait."""
-LOADED = 30.0
-"""% of the time with a kernel: below, links and clocks of a GPU rest for lack of work."""
 
 
 @dataclass(frozen=True)
@@ -103,71 +107,6 @@ def _supports(signal: str, direction: int) -> Sign:
     return Sign(signal, direction)
 
 
-_LENGTHS = ("prompt_length", "answer_length", "context_length")
-_HOST_PARTS = ("runq", "host_calls", "host_python", "between", "host", "sync", "io")
-_GPU_PARTS = ("gpu_compute", "gpu_comm", "gpu_copy", "gpu_other", "gpu_gaps")
-
-
-def _waits_more(s: Scene) -> bool:
-    return s.up("waiting", "cycle_waiting")
-
-
-def _crowded(s: Scene) -> bool:
-    return s.on_worse("host_busy", 0) >= CROWDED or _waits_more(s)
-
-
-def _tasks_wait_for_disks(s: Scene) -> bool:
-    return not s.stayed("io_pressure") or s.up("disk_latency")
-
-
-def _network_is_waited_for(s: Scene) -> bool:
-    return s.ledger is None or s.ledger.share("gpu_comm", "sync", "between") > WAITED_SHARE
-
-
-def _lowers_the_clock(s: Scene) -> bool:
-    return s.same_work and (s.down("gpu_clock") or not s.seen("gpu_clock"))
-
-
-def _someone_else(s: Scene) -> bool:
-    """Others took half a core more, of a machine on which that is little."""
-    return s.grew("others_cpu") * s.cores / 100 >= 0.5 and not s.up("throttled") and s.same_work
-
-
-def _clock_while_busy(s: Scene) -> bool:
-    """Kernels took longer, or the GPU was as busy as before: the clock is not that of a GPU at rest."""
-    return s.up("kernel_stretch") or (s.seen("gpu_usage") is not None and not s.down("gpu_usage"))
-
-
-def _not_its_own(s: Scene, signal: str) -> bool:
-    """Bytes that the server did not send: its work is the same or, where that is not known, they grew as no load grows."""
-    leap = s.on_worse(signal, 0) >= LEAP * s.on_better(signal, 1)
-    return s.same_work or (not s.work_known and leap)
-
-
-def _copies_not_kernels(s: Scene) -> bool:
-    return not s.up("gpu_others", "sm_activity")
-
-
-def _other_sizes(s: Scene) -> bool:
-    return any(s.moved(signal) for signal in ("batch", "tokens", "running", *_LENGTHS))
-
-
-def _clock_explains(s: Scene) -> bool:
-    """Kernels, and the SMs' activity, grew by no more than the clock fell: the same work, slower."""
-    clock = s.on_better("gpu_clock", 1) / max(s.on_worse("gpu_clock", 1), 1e-9)
-    longer = s.on_worse("kernel_stretch", 1) / max(s.on_better("kernel_stretch", 1), 1e-9)
-    busier = s.on_worse("sm_activity", 1) / max(s.on_better("sm_activity", 1), 1e-9)
-    return s.down("gpu_clock", "gpu_mem_clock") and max(longer, busier) <= CLOCK_MARGIN * clock
-
-
-def _power_shared(s: Scene) -> bool:
-    return s.on_worse("gpu_clock", 1) >= POWER_SHARED * s.on_better("gpu_clock", 1)
-
-
-def _clock_known(s: Scene) -> bool:
-    return s.seen("gpu_clock") is not None and not s.down("gpu_clock", "gpu_mem_clock")
-
-
 CATALOGUE: tuple[Entry, ...] = (
     Entry(
         id="hardware_change",
@@ -184,7 +123,7 @@ CATALOGUE: tuple[Entry, ...] = (
             _decisive(
                 "changed_calls",
                 EITHER,
-                lambda s: not _other_sizes(s) and (s.shows or s.unlike or s.moved("call_count") != 0),
+                lambda s: not other_sizes(s) and (s.shows or s.unlike or s.moved("call_count") != 0),
                 "the requests are of other sizes, or as many calls of other names take the same time",
             ),
         ),
@@ -220,7 +159,7 @@ CATALOGUE: tuple[Entry, ...] = (
         symptom_of=tuple(
             Parent(
                 cause,
-                lambda s: (s.shows or s.unlike) and not any(s.moved(signal) for signal in ("prefills", *_LENGTHS)),
+                lambda s: (s.shows or s.unlike) and not any(s.moved(signal) for signal in ("prefills", *LENGTHS)),
                 "requests pile up where a server is slow (Little's law)",
             )
             for cause in (
@@ -236,7 +175,7 @@ CATALOGUE: tuple[Entry, ...] = (
         why="the profiler takes time itself: stacks, shapes and stalls of its own lengthen what it measures",
         signs=(),
         facts=("recording",),
-        parts=_HOST_PARTS,
+        parts=HOST_PARTS,
         next_check="record both sides again with the same profiler settings, without stacks, and compare those",
     ),
     Entry(
@@ -256,7 +195,7 @@ CATALOGUE: tuple[Entry, ...] = (
             _supports("cycle_waiting", UP),
             _supports("own_cpu", DOWN),
         ),
-        parts=_HOST_PARTS,
+        parts=HOST_PARTS,
         looks_like="",
         next_check="cat /sys/fs/cgroup/<group>/cpu.stat cpu.max; taskset -p <pid>; kubectl describe pod",
     ),
@@ -284,7 +223,7 @@ CATALOGUE: tuple[Entry, ...] = (
             _supports("memory_used", UP),
         ),
         refuted_by=(Refutation(lambda s: s.stayed("memory_pressure"), "no task waited for memory more than before"),),
-        parts=_HOST_PARTS,
+        parts=HOST_PARTS,
         looks_like="",
         next_check="vmstat 1; cat /proc/pressure/memory; grep -E 'pgscan|pswp|pgmajfault' /proc/vmstat",
     ),
@@ -296,7 +235,7 @@ CATALOGUE: tuple[Entry, ...] = (
             _decisive("own_io_wait", UP),
             _decisive("iowait", UP),
             _decisive("blocked", UP),
-            _decisive("disk_busy", UP, _tasks_wait_for_disks, "no task waited for it"),
+            _decisive("disk_busy", UP, tasks_wait_for_disks, "no task waited for it"),
             _supports("disk_latency", UP),
             _supports("disk_bytes", UP),
             _supports("host_system", UP),
@@ -310,7 +249,7 @@ CATALOGUE: tuple[Entry, ...] = (
             ),
             Parent("cold_cache", lambda s: s.up("own_reads"), "it is the server's own reading"),
         ),
-        parts=_HOST_PARTS,
+        parts=HOST_PARTS,
         next_check="iostat -x 1; pidstat -d 1; cat /proc/pressure/io",
     ),
     Entry(
@@ -320,18 +259,18 @@ CATALOGUE: tuple[Entry, ...] = (
             _decisive(
                 "others_cpu",
                 UP,
-                _crowded,
+                crowded,
                 "enough cores stayed free, and the server did not wait for one",
             ),
             _decisive(
                 "all_cpu",
                 UP,
-                lambda s: s.same_work and _crowded(s),
+                lambda s: s.same_work and crowded(s),
                 "the CPU time may be the server's own, or enough cores stayed free",
             ),
             _decisive("steal", UP),
             _decisive(
-                "cycle_waiting", UP, _someone_else, "the server's own threads, a quota or more work may be what it waits for"
+                "cycle_waiting", UP, someone_else, "the server's own threads, a quota or more work may be what it waits for"
             ),
             _decisive("nice", UP, lambda s: s.on_worse("waiting", 0) >= WAITS, "a lower priority that nothing makes use of"),
             _supports("waiting", UP),
@@ -357,7 +296,7 @@ CATALOGUE: tuple[Entry, ...] = (
                 "the CPU time that others took is the kernel's, spent on their reading and writing",
             ),
         ),
-        parts=_HOST_PARTS,
+        parts=HOST_PARTS,
         looks_like="memory bandwidth taken by the same programs (host_memory_pressure): no counter here tells them apart",
         next_check="pidstat -u -w 1; cat /proc/pressure/cpu; top -H -p <pid>",
     ),
@@ -380,15 +319,15 @@ CATALOGUE: tuple[Entry, ...] = (
             ),
             Parent("hardware_change", lambda _: True, "another CPU has another clock"),
         ),
-        parts=_HOST_PARTS,
+        parts=HOST_PARTS,
         next_check="cpupower frequency-info; turbostat --show Core,Bzy_MHz,CoreTmp,PkgWatt",
     ),
     Entry(
         id="network",
         why="segments that were lost are sent again after a timeout; a full link queues",
         signs=(
-            _decisive("retransmits", UP, _network_is_waited_for, "communication and gaps take no more of the cycle"),
-            _decisive("drops", UP, _network_is_waited_for, "communication and gaps take no more of the cycle"),
+            _decisive("retransmits", UP, network_is_waited_for, "communication and gaps take no more of the cycle"),
+            _decisive("drops", UP, network_is_waited_for, "communication and gaps take no more of the cycle"),
             _decisive(
                 "net_bytes",
                 UP,
@@ -404,13 +343,13 @@ CATALOGUE: tuple[Entry, ...] = (
         why="at a lower clock kernels take longer; the cycle does as soon as it waits for the GPU",
         signs=(
             _decisive(
-                "gpu_clock", DOWN, _clock_while_busy, "an idle GPU lowers its clock, and nothing says that it was busy"
+                "gpu_clock", DOWN, clock_while_busy, "an idle GPU lowers its clock, and nothing says that it was busy"
             ),
             _decisive(
-                "gpu_mem_clock", DOWN, _clock_while_busy, "an idle GPU lowers its clock, and nothing says that it was busy"
+                "gpu_mem_clock", DOWN, clock_while_busy, "an idle GPU lowers its clock, and nothing says that it was busy"
             ),
-            _decisive("gpu_heat", UP, _lowers_the_clock, "the clock is what it was, or the server has more to do"),
-            _decisive("gpu_power_cap", UP, _lowers_the_clock, "the clock is what it was, or the server has more to do"),
+            _decisive("gpu_heat", UP, lowers_the_clock, "the clock is what it was, or the server has more to do"),
+            _decisive("gpu_power_cap", UP, lowers_the_clock, "the clock is what it was, or the server has more to do"),
             _supports("gpu_power_limit", DOWN),
             _supports("kernel_stretch", UP),
             _supports("gpu_usage", UP),
@@ -424,16 +363,16 @@ CATALOGUE: tuple[Entry, ...] = (
             Parent("hardware_change", lambda _: True, "another GPU has another clock"),
             Parent(
                 "gpu_contention",
-                lambda s: s.up("gpu_others", "sm_activity") and _power_shared(s) and not _clock_explains(s),
+                lambda s: s.up("gpu_others", "sm_activity") and power_shared(s) and not clock_explains(s),
                 "another process on the GPU uses up its power",
             ),
             Parent(
                 "workload_shift",
-                lambda s: s.other_work and _power_shared(s),
+                lambda s: s.other_work and power_shared(s),
                 "more work draws more power, and the power limit lowers the clock",
             ),
         ),
-        parts=_GPU_PARTS,
+        parts=GPU_PARTS,
         per_gpu=True,
         next_check="nvidia-smi -q -d CLOCK,PERFORMANCE,POWER; nvidia-smi -rgc where a lock was left behind",
     ),
@@ -441,7 +380,7 @@ CATALOGUE: tuple[Entry, ...] = (
         id="pcie_contention",
         why="a link carries so many bytes a second; what others send over it makes copies and peer access wait",
         signs=(
-            _decisive("pcie_bytes", UP, lambda s: _not_its_own(s, "pcie_bytes"), "the bytes may be the server's own"),
+            _decisive("pcie_bytes", UP, lambda s: not_its_own(s, "pcie_bytes"), "the bytes may be the server's own"),
             _decisive("pcie_replays", UP),
             _decisive("pcie_width", DOWN, lambda s: s.on_worse("gpu_usage", 0) >= LOADED, "an idle link rests"),
             _decisive("pcie_generation", DOWN, lambda s: s.on_worse("gpu_usage", 0) >= LOADED, "an idle link rests"),
@@ -455,7 +394,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         id="nvlink_contention",
         why="peers share the links; what others copy over them makes collectives wait",
-        signs=(_decisive("link_bytes", UP, lambda s: _not_its_own(s, "link_bytes"), "the bytes may be the server's own"),),
+        signs=(_decisive("link_bytes", UP, lambda s: not_its_own(s, "link_bytes"), "the bytes may be the server's own"),),
         parts=("gpu_comm", "gpu_compute", "gpu_copy"),
         per_gpu=True,
         next_check="nvidia-smi nvlink -gt d; nvidia-smi pmon -s um",
@@ -469,7 +408,7 @@ CATALOGUE: tuple[Entry, ...] = (
             _decisive(
                 "kernel_stretch",
                 UP,
-                lambda s: s.same_work and s.up("gpu_usage", "gpu_bandwidth", "gpu_memory") and _clock_known(s),
+                lambda s: s.same_work and s.up("gpu_usage", "gpu_bandwidth", "gpu_memory") and clock_known(s),
                 "kernels take longer, but nothing says that another process ran (a lower clock does the same)",
             ),
             _supports("gpu_usage", UP),
@@ -484,19 +423,19 @@ CATALOGUE: tuple[Entry, ...] = (
         symptom_of=(
             Parent(
                 "pcie_contention",
-                _copies_not_kernels,
+                copies_not_kernels,
                 "whoever copies over the link uses the GPU's memory and copy engines too",
             ),
             Parent(
                 "nvlink_contention",
-                _copies_not_kernels,
+                copies_not_kernels,
                 "whoever copies over the links uses the GPU's memory and copy engines too",
             ),
             Parent(
                 "gpu_clock", lambda s: not s.up("gpu_others"), "at a lower clock the same work keeps the GPU busy for longer"
             ),
         ),
-        parts=_GPU_PARTS,
+        parts=GPU_PARTS,
         per_gpu=True,
         next_check="nvidia-smi pmon -s um; nvidia-smi --query-compute-apps=pid,name,used_memory --format=csv",
     ),
@@ -504,7 +443,7 @@ CATALOGUE: tuple[Entry, ...] = (
         id="gpu_memory_pressure",
         why="without free memory requests are put back and computed again, or blocks are freed and allocated in mid-step",
         signs=(
-            _decisive("preemptions", UP, lambda s: not s.up("running", *_LENGTHS), "the load grew"),
+            _decisive("preemptions", UP, lambda s: not s.up("running", *LENGTHS), "the load grew"),
             _decisive("allocations", UP, lambda s: s.up("gpu_memory"), "nothing says that more memory was in use"),
             _supports("gpu_memory", UP),
         ),
