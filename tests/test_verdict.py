@@ -154,6 +154,7 @@ def test_two_faults_at_once_are_two_causes(tmp_path: Path) -> None:
     found = causes_of(result)
     assert {"cpu_quota", "gpu_clock"} <= set(found)
     assert not found["cpu_quota"].latent
+    assert found["gpu_clock"].confidence is None, "counted are causes that come first"
     assert found["gpu_clock"].latent, "the host is the bottleneck: the time was not lost on the GPU"
     assert any("ranked below cpu_quota" in text for text in found["gpu_clock"].evidence_against)
 

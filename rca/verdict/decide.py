@@ -18,7 +18,7 @@ from rca.verdict.ledger import Ledger, ledger
 from rca.verdict.model import Cause, Status, Verdict
 from rca.verdict.observe import Observation
 from rca.verdict.reliability import confidence
-from rca.verdict.scene import Scene
+from rca.verdict.scene import LOAD, Scene
 from rca.verdict.signals import BY_ID as SIGNAL
 
 MIN_STEPS = 4
@@ -57,7 +57,8 @@ def decide(ranks: Sequence[RankComparison], same_capture: bool, evidence: Eviden
     )
     ledgers = [ledger(rank) for rank in ranks]
     leading, lost = ranks[order[0]], ledgers[order[0]]
-    found = _Found(leading, status, "cycles", _in_order(evidence.scenes(ranks, ledgers, status), order))
+    scenes = evidence.scenes(ranks, ledgers, status)
+    found = _Found(leading, status, "cycles", [scenes[i] for i in order])
     if not same_capture:
         found = _served_otherwise(_confirmed(found, evidence.drift), evidence.drift)
     judgements = () if same_capture else judge(found.scenes)
@@ -92,10 +93,6 @@ class _Found:
         kept = self.by == by
         scenes = [replace(scene, status=status, ledger=scene.ledger if kept else None) for scene in self.scenes]
         return replace(self, status=status, by=by, scenes=scenes)
-
-
-def _in_order(scenes: list[Scene], order: list[int]) -> list[Scene]:
-    return [scenes[i] for i in order]
 
 
 def _confirmed(found: _Found, drift: float) -> _Found:
@@ -135,12 +132,8 @@ def _served_otherwise(found: _Found, drift: float) -> _Found:
     if not seen.moved:
         drifting = found.status == "insufficient_data" and min(seen.n) >= MIN_STEPS and _many_cycles(found.leading)
         return found.instead("no_difference", "steps") if drifting else found
-    other_work = ("running", "batch", "tokens", "prefills", "prompt_length", "answer_length", "context_length")
-    if (
-        min(seen.normal, seen.abnormal) <= 0
-        or found.leading.cycle_time.ratio is None
-        or any(scene.moved(signal) for signal in other_work)
-    ):
+    other_load = any(scene.moved(signal) for signal in LOAD)
+    if other_load or min(seen.normal, seen.abnormal) <= 0 or found.leading.cycle_time.ratio is None:
         return found
     if abs(math.log(seen.abnormal / seen.normal)) <= math.log1p(drift):
         return found
@@ -219,7 +212,8 @@ def _causes(judgements: Sequence[Judgement], status: Status, lost: Ledger | None
     ]
     if status in ("slower", "faster") and judgements and all(cause.latent for cause in causes):
         unknown = _unexplained(judgements, lost, scene)
-        causes = [unknown, *(replace(cause, rank=cause.rank + 1) for cause in causes)]
+        # confidence was counted on causes that come first
+        causes = [unknown, *(replace(cause, rank=cause.rank + 1, confidence=None) for cause in causes)]
     return tuple(causes)
 
 

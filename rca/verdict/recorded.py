@@ -128,21 +128,11 @@ class Recorded:
         weight = np.maximum(usage, 1e-3)
         return Samples((clock * weight).sum(axis=0) / weight.sum(axis=0), min(one.worth for one in columns))
 
-    @property
-    def has_counters(self) -> bool:
-        """Whether there is any counter at all."""
-        return bool(self._mu) or self._table.height > 0
-
     def gpus(self) -> list[str]:
         """Return the GPUs that the rank used or, where nothing was cut, all that were sampled."""
         if self.profile is not None:
             return sorted(d for d in self.profile.rows["device"].unique() if d.startswith("GPU"))
         return sorted(d for d in self._table["device"].unique() if d.startswith("GPU "))
-
-    def has(self, metric: str) -> bool:
-        """Whether a metric was sampled on any device."""
-        in_cycles = self._mu is not None and any(name == metric for name, _ in self._mu)
-        return in_cycles or bool((self._table["metric"] == metric).any())
 
     def read(self, *wanted: tuple[str, str]) -> list[Samples] | None:
         """Return the values of several (metric, device), side by side; None where one of them was not sampled.

@@ -14,7 +14,9 @@ from rca.verdict.signals import BY_ID as SIGNAL
 _INSTEAD = {"all_cpu": "others_cpu", "others_cpu": "all_cpu", "context_length": "prompt_length"}
 """Signals that another one stands for where that was measured."""
 
-_WORK = ("changed_calls", "batch", "tokens", "prefills", "running", "prompt_length", "answer_length", "context_length")
+LOAD = ("batch", "tokens", "prefills", "running", "prompt_length", "answer_length", "context_length")
+"""Signals of what the server was asked to do."""
+_WORK = ("changed_calls", *LOAD)
 """Signals of what the server did."""
 
 
