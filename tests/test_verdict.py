@@ -136,6 +136,12 @@ def test_a_counter_of_one_side_only_is_no_change(tmp_path: Path) -> None:
     assert [cause.id for cause in compare(normal, abnormal).verdict.causes] == ["unexplained"]
 
 
+def test_a_sum_is_of_what_both_sides_recorded(tmp_path: Path) -> None:
+    """What is received over PCIe was recorded on one side only: it must not add to what is sent."""
+    result = compare(*captures(tmp_path, CALM, CALM | {"gpu_pcie_receive": 9e9}))
+    assert result.verdict.causes == ()
+
+
 def test_fewer_processes_are_no_fewer_cores(tmp_path: Path) -> None:
     """Ten processes of 16 allowed cores each, then eight: workers of a cold start have ended."""
     sides = captures(tmp_path, CALM, CALM, slow=1.5)
