@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
+
+from tabulate import tabulate
 
 
 @dataclass(frozen=True)
@@ -12,3 +16,30 @@ class Table:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     code: frozenset[int] = frozenset()
+
+
+def grid(table: Table) -> str:
+    """Return a table drawn with lines, as `tabulate` does it."""
+    return _drawn(table, "grid") + "\n"
+
+
+def pipes(table: Table) -> str:
+    """Return a markdown table with columns of even width; cells must be escaped before."""
+    return _drawn(table, "pipe")
+
+
+def _drawn(table: Table, style: str) -> str:
+    return tabulate(table.rows, headers=table.headers, tablefmt=style, disable_numparse=True, colalign=sides(table))
+
+
+def sides(table: Table) -> tuple[Literal["left", "decimal"], ...]:
+    """Return how each column is aligned: by its decimal points where it holds nothing but numbers."""
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.headers)
+    return tuple("decimal" if column and all(map(_is_number, column)) else "left" for column in columns)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell)) and "_" not in cell
+    except ValueError:
+        return False

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
-import msgspec
 import polars as pl
 
 from rca.api import Comparison
@@ -14,11 +12,12 @@ from rca.capture import Capture
 from rca.comparison import RankComparison
 from rca.verdict import Ledger, reliability
 from rca.version import COMPARISON_SCHEMA, __version__
+from reports import document
 
 
 def comparison_json(result: Comparison) -> str:
     """Return the comparison as indented JSON with a newline at its end; numbers that do not exist are null."""
-    return msgspec.json.format(msgspec.json.encode(_finite(as_dict(result))), indent=1).decode() + "\n"
+    return document.json(as_dict(result))
 
 
 def as_dict(result: Comparison) -> dict[str, Any]:
@@ -139,14 +138,3 @@ def _capture(side: str, capture: Capture) -> dict[str, Any]:
         "files": [asdict(file) | {"facts": meta} for file, meta in zip(capture.files, capture.meta, strict=True)],
         "notes": [str(finding) for finding in capture.findings],
     }
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON has no word for, by null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rca.api import Comparison
 from rca.capture import Progress as OnProgress
 from rca.capture.load import no_progress
-from reports.verdict_view import cause_title, signed, verdict_view
+from reports.verdict_view import VerdictView, signed, verdict_view
 from reports.view import STATUS_WORDS
 
 _COLOURS = {
@@ -64,14 +64,28 @@ def summary(result: Comparison, written: list[Path]) -> None:
     """Print status, headline, suspects and where the reports are; in colour on a terminal."""
     out = Console(highlight=False, soft_wrap=True)
     verdict = result.verdict
-    out.print(f"[{_COLOURS[verdict.status]}]{STATUS_WORDS[verdict.status]}[/]  {escape(verdict.headline)}")
+    headline(out, verdict.status, verdict.headline)
     for reason in dict.fromkeys(reason for rank in result.ranks for reason in rank.gate.reasons):
         if reason not in verdict.headline:
             out.print(f"  {escape(reason)}")
+    shown = verdict_view(result)
+    suspects(out, shown)
+    _where_the_time_went(out, result)
+    out.print(f"[dim]trust:[/] {escape(shown.trust)}")
+    files(out, written)
+
+
+def headline(out: Console, status: str, text: str) -> None:
+    """Print a verdict's status and sentence."""
+    out.print(f"[{_COLOURS[status]}]{STATUS_WORDS[status]}[/]  {escape(text)}")
+
+
+def suspects(out: Console, verdict: VerdictView) -> None:
+    """Print the causes with what speaks for and against them, and what to check next."""
     if verdict.work:
         out.print(f"  {escape(verdict.work)}")
-    for cause in verdict.causes[:MAX_CAUSES]:
-        out.print(f"  {cause.rank}. [bold]{escape(cause_title(cause))}[/]")
+    for number, cause in enumerate(verdict.causes[:MAX_CAUSES], start=1):
+        out.print(f"  {number}. [bold]{escape(cause.title)}[/]")
         for text in cause.evidence_for[:MAX_EVIDENCE]:
             out.print(f"     [green]+[/] {escape(text)}")
         for text in cause.evidence_against[:MAX_EVIDENCE]:
@@ -79,9 +93,11 @@ def summary(result: Comparison, written: list[Path]) -> None:
     if verdict.causes:
         out.print(f"[dim]next check:[/] {escape(verdict.causes[0].next_check)}")
     else:
-        out.print(f"[dim]cause:[/] {escape(verdict_view(result).no_causes)}")
-    _where_the_time_went(out, result)
-    out.print(f"[dim]trust:[/] {escape(verdict.trust)}")
+        out.print(f"[dim]cause:[/] {escape(verdict.no_causes)}")
+
+
+def files(out: Console, written: list[Path]) -> None:
+    """Say what was written."""
     for path in written:
         out.print(f"[dim]written:[/] {escape(str(path))}")
 

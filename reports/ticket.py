@@ -10,6 +10,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rca.api import Comparison
+from reports.cells import Table, pipes
 from reports.view import View, view
 
 
@@ -40,12 +41,12 @@ def render(result: Comparison, target: str = "github") -> str:
     place = TARGETS[target]
     shown = view(result)
     if place.budget is None or not shown.ranks:
-        return _fitted(_render(shown, place, len(shown.ranks), None), place.budget)
+        return fitted(_render(shown, place, len(shown.ranks), None), place.budget)
     for ranks in range(len(shown.ranks), 0, -1):
         least = min(_MIN_ROWS, max(len(rank.detail.rows) for rank in shown.ranks[:ranks]))
         if len(_render(shown, place, ranks, least)) <= place.budget:
             return _render(shown, place, ranks, _most_rows(shown, place, ranks, least))
-    return _fitted(_render(shown, place, 1, _most_rows(shown, place, 1, 0)), place.budget)
+    return fitted(_render(shown, place, 1, _most_rows(shown, place, 1, 0)), place.budget)
 
 
 def _most_rows(shown: View, place: Target, ranks: int, least: int) -> int:
@@ -71,12 +72,12 @@ def _render(shown: View, place: Target, ranks: int, rows: int | None) -> str:
         for name in used
         if name in shown.index.number
     ]
-    template = _environment(place.template).get_template(place.template)
+    template = environment(place.template).get_template(place.template)
     text = template.render(v=shown, shown=ranks, rows_of=rows_of, index=sorted(index))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _fitted(text: str, budget: int | None) -> str:
+def fitted(text: str, budget: int | None) -> str:
     """Cut a report that is too long even without its detailed table at a line, and say so."""
     if budget is None or len(text) <= budget:
         return text
@@ -85,7 +86,8 @@ def _fitted(text: str, budget: int | None) -> str:
 
 
 @cache
-def _environment(template: str) -> Environment:
+def environment(template: str) -> Environment:
+    """Return what renders templates of one markup, with the filters that escape for it."""
     environment = Environment(
         loader=PackageLoader("reports"),
         autoescape=False,  # noqa: S701  (no HTML comes out; every value goes through a filter below)
@@ -101,8 +103,18 @@ def _environment(template: str) -> Environment:
         "code": code,
         "cellcode": _jira_code if "jira" in template else _markdown_cell_code,
         "prose": lambda value: _prose(value, text, code),
+        "pipes": lambda table: pipes(_escaped(table)),
     }
     return environment
+
+
+def _escaped(table: Table) -> Table:
+    """Escape the cells of a table for markdown; names of its ``code`` columns become code."""
+    rows = tuple(
+        tuple(_markdown_cell_code(cell) if i in table.code else _markdown_text(cell) for i, cell in enumerate(row))
+        for row in table.rows
+    )
+    return Table(tuple(map(_markdown_text, table.headers)), rows, table.code)
 
 
 def _one_line(value: str) -> str:
