@@ -1,7 +1,7 @@
 """How a quantity responds to parameters: slopes and exponents with intervals, rank correlation.
 
-Sources: MacKinnon & White, J. Econometrics 29 (1985) for the intervals (HC3: the spread may grow with x). The p of Spearman's ρ is
-of permutations, counted out for few points: that of `scipy.stats.spearmanr` is asymptotic.
+Sources: MacKinnon & White, J. Econometrics 29 (1985) for the intervals (HC3: the spread may grow with x). The p of
+Spearman's ρ is of permutations, counted out for few points: that of `scipy.stats.spearmanr` is asymptotic.
 """
 
 from __future__ import annotations

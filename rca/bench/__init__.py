@@ -1,0 +1,1 @@
+"""Model runs: their records and operator tables are read, summed up and compared."""

@@ -1,0 +1,1 @@
+"""The commands of `rca bench`: argument parsing only."""

@@ -1,0 +1,1 @@
+"""The commands of `rca startup`: argument parsing only."""

@@ -1,0 +1,1 @@
+"""The commands of `rca sweep`: argument parsing only."""
