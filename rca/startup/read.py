@@ -1,0 +1,220 @@
+"""Logs into start-ups: every start in every file, with what was skipped."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rca.capture import bytes_in
+from rca.capture.load import Progress, no_progress
+from rca.errors import InputError
+from rca.startup.gaps import gaps_in
+from rca.startup.grammar import BEGINS, ENGINES, EXCEPTION, FAILURE, LANDMARKS, STATED, VERSION
+from rca.startup.lines import Clock, Line, split_lines
+from rca.startup.model import Outcome, Phase, Startup
+from rca.startup.parameters import from_lines, from_name, model_name
+from rca.startup.phases import Read, phases_of, read_lines
+from rca.startup.starts import starts_in
+
+_HEAD_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_LONGEST_LINE = 1 << 20
+_TRACEBACK = re.compile(r"^Traceback \(most recent call last\)", re.MULTILINE)
+"""All that some starts come to."""
+
+
+@dataclass(frozen=True)
+class Startups:
+    """All start-ups of some logs, in the order of the files' names, and what is to be said about what was not read."""
+
+    starts: tuple[Startup, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def usable(self) -> tuple[Startup, ...]:
+        """Those that came so far that they can be compared."""
+        return tuple(start for start in self.starts if start.usable)
+
+
+def is_startup_log(path: Path) -> bool:
+    """Tell by the first megabyte whether a file is the log of an engine's start."""
+    try:
+        text = bytes_in.head(path, _HEAD_BYTES).decode("utf-8", errors="replace")
+    except InputError:
+        return False
+    return _engine_of(text) is not None
+
+
+def _engine_of(text: str) -> str | None:
+    known = (BEGINS, _TRACEBACK, *(stated.pattern for stated in STATED), *(landmark.pattern for landmark in LANDMARKS))
+    if "\0" in text or not any(pattern.search(text) for pattern in known):
+        return None
+    seen = {engine: len(pattern.findall(text)) for engine, pattern in ENGINES.items()}
+    best = max(seen, key=lambda engine: seen[engine])
+    return best if seen[best] else None
+
+
+def read(paths: list[Path], progress: Progress = no_progress) -> Startups:
+    """Read every start-up log among files and folders.
+
+    Raises:
+        InputError: a path does not exist or cannot be read, or no file is the log of a start-up.
+    """
+    starts: list[Startup] = []
+    warnings: list[str] = []
+    files = [(file, name) for path in paths for file, name in _files(path)]
+    for file, name in files:
+        found, remarks = _read_file(file, name, progress)
+        starts += found
+        warnings += remarks
+    if not starts:
+        shown = paths[0] if len(paths) == 1 else files[0][0]
+        text = "holds no start-up log" if len(files) > 1 or paths[0].is_dir() else "is not the log of a start-up"
+        raise InputError(shown, text, "expected what a vLLM or SGLang server writes while it starts")
+    return Startups(tuple(starts), tuple(warnings))
+
+
+def _files(path: Path) -> list[tuple[Path, str]]:
+    try:
+        if not path.exists():
+            raise InputError(path, "does not exist")
+        if not path.is_dir():
+            return [(path, path.name)]
+        found = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file, path))
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror or error}") from None
+    if not found:
+        raise InputError(path, "is an empty folder", "give logs, or folders of logs")
+    return [(file, file.relative_to(path).as_posix()) for file in found]
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _read_file(file: Path, name: str, progress: Progress) -> tuple[list[Startup], list[str]]:
+    try:
+        head = bytes_in.head(file, _HEAD_BYTES)
+    except InputError as problem:
+        return [], [f"{name}: {problem.problem}; skipped"]
+    engine = _engine_of(head.decode("utf-8", errors="replace"))
+    if not head or engine is None:
+        return [], [f"{name}: {'empty file' if not head else 'not the log of a start-up'}; skipped"]
+    clock = Clock()
+    lines = (line for number, text in enumerate(_texts(file, progress), 1) for line in split_lines(text, number, clock))
+    found = []
+    remarks = []
+    several = starts_in(lines, engine)
+    for number, own in enumerate(several, 1):
+        read_ = read_lines(own, engine)
+        if read_ is None:
+            if len(several) == 1:
+                remarks.append(f"{name}: no line has a time stamp; skipped")
+            continue
+        found.append(_startup(own, read_, engine, name if number == 1 else f"{name}#{number}", file))
+    return found, remarks
+
+
+def _texts(file: Path, progress: Progress) -> Iterator[str]:
+    """Yield the lines of a file; those that never end are cut."""
+    size = os.path.getsize(file)
+    done = 0
+    rest = b""
+    for chunk in bytes_in.read_chunks(file, _CHUNK_BYTES):
+        done += len(chunk)
+        progress(file.name, min(done, size), size)
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", errors="replace")
+        if len(rest) > _LONGEST_LINE:
+            yield rest.decode("utf-8", errors="replace")
+            rest = b""
+    if rest:
+        yield rest.decode("utf-8", errors="replace")
+    progress(file.name, size, size)
+
+
+def _startup(lines: list[Line], read_: Read, engine: str, name: str, file: Path) -> Startup:
+    phases = phases_of(read_, engine)
+    outcome, problem = _outcome(lines, read_, phases, engine)
+    if outcome not in ("ready", "ended"):
+        phases = {id_: phase for id_, phase in phases.items() if id_ not in ("total_time", "actual_total_time", "unlogged")}
+    return Startup(
+        name=name,
+        file=str(file),
+        engine=engine,
+        version=_version(lines),
+        outcome=outcome,
+        problem=problem,
+        start=read_.first,
+        phases=phases,
+        gaps=gaps_in(lines, read_, phases),
+        parameters=_parameters(lines, name),
+        facts=_facts(lines, phases),
+        warnings=tuple(_odd(phases)),
+    )
+
+
+def _outcome(lines: list[Line], read_: Read, phases: dict[str, Phase], engine: str) -> tuple[Outcome, str]:
+    if read_.ready is not None:
+        return "ready", ""
+    failed = [line.text for line in lines if FAILURE.search(line.text)]
+    if "init_engine" in phases and engine == "vllm" and not failed:
+        return "ended", ""
+    raised = [line.text for line in lines if EXCEPTION.match(line.text)]
+    first_hand = [text for text in raised if not re.search(r"root cause|initialization failed|SystemExit", text)]
+    if reasons := first_hand or raised or failed:
+        return "failed", reasons[-1]
+    return "cut", "the log ends before the server is ready"
+
+
+def _version(lines: list[Line]) -> str:
+    found = (match for line in lines if (match := VERSION.search(line.text)))
+    return next((next(group for group in match.groups() if group) for match in found), "")
+
+
+def _parameters(lines: list[Line], name: str) -> dict[str, str]:
+    found = from_lines(lines) | from_name(name)
+    return {key: model_name(value) if key == "model" else value for key, value in sorted(found.items())}
+
+
+_FACTS = {
+    "platform": re.compile(r"Automatically detected platform (\w+)"),
+    "weights_gib": re.compile(r"Model loading took ([\d.]+) GiB|Load weight end\..*mem usage=([\d.]+) GB"),
+    "filesystem": re.compile(r"Filesystem type for checkpoints: (\w+)"),
+    "checkpoint_gib": re.compile(r"Checkpoint size: ([\d.]+) GiB"),
+    "free_memory": re.compile(r"Initial free memory: ([\d.]+ GiB)|Load weight begin\. avail mem=([\d.]+ GB)"),
+    "graphs": re.compile(r"Graph capturing finished in .*?took ([\d.]+ GiB)"),
+}
+_FROM_CACHE = re.compile(r"Directly load (?:the compiled graph|AOT compilation)")
+_NOT_CACHED = re.compile(r"Compiling a graph for|saved AOT compiled function|Cache the graph of")
+
+
+def _facts(lines: list[Line], phases: dict[str, Phase]) -> dict[str, str]:
+    """Return what the lines say of machine and caches."""
+    facts = {}
+    for key, pattern in _FACTS.items():
+        if found := next((match for line in lines if (match := pattern.search(line.text))), None):
+            facts[key] = next(group for group in found.groups() if group)
+    cached, compiled = (any(pattern.search(line.text) for line in lines) for pattern in (_FROM_CACHE, _NOT_CACHED))
+    if cached or compiled:
+        facts["compile_cache"] = "partly" if cached and compiled else "hit" if cached else "miss"
+    if "download_weights" in phases:
+        facts["download"] = "yes"
+    if any(line.level == "DEBUG" for line in lines):
+        facts["log_level"] = "DEBUG"
+    return facts
+
+
+def _odd(phases: dict[str, Phase]) -> list[str]:
+    """Say what cannot be: parts that take longer than the whole."""
+    remarks = []
+    for whole, parts in (("model_loading", ("model_init", "load_weights")), ("init_engine", ("graph_capturing",))):
+        if whole in phases and all(part in phases for part in parts):
+            inside = sum(phases[part].seconds for part in parts)
+            if inside > 1.1 * phases[whole].seconds + 1:
+                remarks.append(f"{' + '.join(parts)} take {inside:.1f} s, {whole} {phases[whole].seconds:.1f} s")
+    return remarks
