@@ -54,6 +54,23 @@ KIND = {kind.id: kind for kind in PHASES}
 
 TOTALS = ("total_time", "actual_total_time")
 
+GRID_PHASES = (
+    "load_weights",
+    "model_init",
+    "model_loading",
+    "dynamo_transform_time",
+    "graph_compile_general_shape",
+    "graph_compile_cached",
+    "torch.compile",
+    "kv_cache_profiling",
+    "graph_capturing",
+    "kv_cache_init",
+    "init_engine",
+    "tokenizer_init",
+    *TOTALS,
+)
+"""The rows of the table that people make by hand, in its order."""
+
 CONTAINERS = {kind.parent for kind in PHASES if kind.parent}
 """Phases that have parts: that one took long does not say what it did."""
 
@@ -105,6 +122,7 @@ class Startup:
         outcome: how it ended.
         problem: why it failed; empty otherwise.
         start: stamp of its first line, on the log's clock.
+        resolution: of the stamps, in seconds.
         phases: by id; those that no line tells of are missing.
         gaps: longest first.
         parameters: what was asked of the server, by normalised name, as text.
@@ -119,6 +137,7 @@ class Startup:
     outcome: Outcome
     problem: str
     start: float
+    resolution: float
     phases: dict[str, Phase]
     gaps: tuple[Gap, ...]
     parameters: dict[str, str]

@@ -33,13 +33,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Read:
-    """What the lines of a start say: durations, landmarks, and its ends on the log's clock."""
+    """What the lines of a start say: durations, landmarks, its ends on the log's clock, and how fine that is, in seconds."""
 
     moments: list[Moment]
     marks: list[Mark]
     first: float
     last: float
     ready: float | None
+    resolution: float
 
     def marked(self, *ids: str) -> list[Mark]:
         """Return the landmarks of these ids, in the order in which they were passed."""
@@ -61,7 +62,8 @@ def read_lines(lines: list[Line], engine: str) -> Read | None:
         marks += [Mark(mark.id, now, line.process, index) for mark in LANDMARKS if mark.pattern.search(line.text)]
         if ready is None and READY[engine].search(line.text):
             ready = now
-    return Read(moments, marks, stamps[0], max(stamps), ready)
+    resolution = 1.0 if all(stamp == int(stamp) for stamp in stamps) else 1e-3
+    return Read(moments, marks, stamps[0], max(stamps), ready, resolution)
 
 
 def _stated(line: Line, now: float) -> list[Moment]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rca.capture import bytes_in
@@ -18,6 +19,7 @@ from rca.startup.model import Outcome, Phase, Startup
 from rca.startup.parameters import from_lines, from_name, model_name
 from rca.startup.phases import Read, phases_of, read_lines
 from rca.startup.starts import starts_in
+from rca.startup.table import is_table, read_table
 
 _HEAD_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
@@ -40,12 +42,12 @@ class Startups:
 
 
 def is_startup_log(path: Path) -> bool:
-    """Tell by the first megabyte whether a file is the log of an engine's start."""
+    """Tell by the first megabyte whether a file is the log of an engine's start, or a table of such."""
     try:
         text = bytes_in.head(path, _HEAD_BYTES).decode("utf-8", errors="replace")
     except InputError:
         return False
-    return _engine_of(text) is not None
+    return _engine_of(text) is not None or is_table(text)
 
 
 def _engine_of(text: str) -> str | None:
@@ -70,11 +72,18 @@ def read(paths: list[Path], progress: Progress = no_progress) -> Startups:
         found, remarks = _read_file(file, name, progress)
         starts += found
         warnings += remarks
+    names = Counter(start.name for start in starts)
+    starts = [replace(start, name=_apart(start)) if names[start.name] > 1 else start for start in starts]
     if not starts:
         shown = paths[0] if len(paths) == 1 else files[0][0]
         text = "holds no start-up log" if len(files) > 1 or paths[0].is_dir() else "is not the log of a start-up"
         raise InputError(shown, text, "expected what a vLLM or SGLang server writes while it starts")
     return Startups(tuple(starts), tuple(warnings))
+
+
+def _apart(start: Startup) -> str:
+    """Name a start by its path, where its file's name is that of another."""
+    return start.file + start.name[len(start.name.partition("#")[0]) :]
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
@@ -100,7 +109,10 @@ def _read_file(file: Path, name: str, progress: Progress) -> tuple[list[Startup]
         head = bytes_in.head(file, _HEAD_BYTES)
     except InputError as problem:
         return [], [f"{name}: {problem.problem}; skipped"]
-    engine = _engine_of(head.decode("utf-8", errors="replace"))
+    start = head.decode("utf-8", errors="replace")
+    if is_table(start):
+        return read_table("\n".join(_texts(file, progress)), file)
+    engine = _engine_of(start)
     if not head or engine is None:
         return [], [f"{name}: {'empty file' if not head else 'not the log of a start-up'}; skipped"]
     clock = Clock()
@@ -150,6 +162,7 @@ def _startup(lines: list[Line], read_: Read, engine: str, name: str, file: Path)
         outcome=outcome,
         problem=problem,
         start=read_.first,
+        resolution=read_.resolution,
         phases=phases,
         gaps=gaps_in(lines, read_, phases),
         parameters=_parameters(lines, name),
@@ -178,7 +191,7 @@ def _version(lines: list[Line]) -> str:
 
 def _parameters(lines: list[Line], name: str) -> dict[str, str]:
     found = from_lines(lines) | from_name(name)
-    return {key: model_name(value) if key == "model" else value for key, value in sorted(found.items())}
+    return {key: model_name(value) if key == "model" or "/" in value else value for key, value in sorted(found.items())}
 
 
 _FACTS = {

@@ -170,6 +170,35 @@ def _dependent_welch_p(x: Floats, y: Floats, n_x: float, n_y: float) -> Floats:
     return np.where(np.isnan(p), np.where(sides[0] == sides[3], 1.0, 0.0), p)
 
 
+def few_means(x: Floats, y: Floats, resolution: float = 0.0) -> tuple[Shift, float] | None:
+    """Return how much larger the mean of y is than that of x, with its t interval, and the two-sided p-value.
+
+    For few independent values, of which the rank test cannot say anything. Welch's unequal variances; where one side has
+    one value only, that one is held against the spread of the other. None where neither side has a spread to go by.
+
+    Args:
+        x: values of one side.
+        y: values of the other.
+        resolution: of the figures: what is rounded varies by at least its standard deviation, resolution / √12.
+    """
+    repeated = [v for v in (x, y) if len(v) > 1]
+    if not repeated or len(x) + len(y) < 4:
+        return None
+    variances = [float(v.var(ddof=1)) + resolution**2 / 12 if len(v) > 1 else math.nan for v in (x, y)]
+    lone = float(np.nanmean(variances))
+    terms = [(lone if math.isnan(variance) else variance) / len(v) for variance, v in zip(variances, (x, y), strict=True)]
+    error = math.sqrt(sum(terms))
+    shift = float(y.mean() - x.mean())
+    if error == 0:
+        return Shift(shift, shift, shift), 0.0 if shift else 1.0
+    if len(repeated) == 2:
+        freedom = sum(terms) ** 2 / sum(term**2 / (len(v) - 1) for term, v in zip(terms, (x, y), strict=True))
+    else:
+        freedom = len(repeated[0]) - 1.0
+    reach = float(scipy_stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
+    return Shift(shift, shift - reach, shift + reach), float(2 * scipy_stats.t.sf(abs(shift) / error, freedom))
+
+
 def smallest_p(n_x: int, n_y: int) -> float:
     """Return the smallest two-sided p-value that the exact rank test can reach with so many values."""
     return min(1.0, 2 / math.comb(n_x + n_y, n_x))
