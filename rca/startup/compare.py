@@ -111,38 +111,47 @@ def compare(normal: Startups, abnormal: Startups) -> Compared | str:
         if not own:
             problem = side.starts[0].problem
             return f"none of the {len(side.starts)} {name} start(s) came so far that it can be compared: {problem}"
-    total = next(
-        (id_ for id_ in ("actual_total_time", "total_time") if all(id_ in s.phases for own in sides for s in own)), ""
-    )
-    if not total:
+    starts = [start for own in sides for start in own]
+    total = next((id_ for id_ in ("actual_total_time", "total_time") if all(id_ in start.phases for start in starts)), None)
+    if total is None:
         return "the start-ups have no total in common"
     changes = _changes(*sides)
     ratio, p = _ratio(*(np.array([start.phases[total].seconds for start in own]) for own in sides))
     compared = Compared(*sides, total, ratio, p, "no_difference", (), changes, _ledger(changes, *sides))
-    return replace(compared, **_status(compared))
+    status, reasons = _status(compared)
+    return replace(compared, status=status, reasons=reasons)
 
 
-def _status(compared: Compared) -> dict[str, object]:
+_Judged = tuple[Status, tuple[str, ...]]
+
+
+def _status(compared: Compared) -> _Judged:
     if reasons := _not_alike(compared.normal, compared.abnormal):
-        return {"status": "not_comparable", "reasons": tuple(reasons)}
-    ratio, change = compared.ratio, compared.change_s
-    large = abs(ratio.estimate - 1) >= DRIFT and abs(change) >= LEAST_SECONDS
-    direction = "slower" if change > 0 else "faster"
+        return "not_comparable", tuple(reasons)
     if compared.p is None:
-        n = f"{len(compared.normal)} and {len(compared.abnormal)} start(s)"
-        if abs(ratio.estimate - 1) >= SINGLE:
-            why = f"{n}: too few for a test; called so because starts rarely differ by {SINGLE:.0%} by themselves"
-            return {"status": direction, "reasons": (why,)}
-        why = f"{n}: too few for a test, and {ratio.estimate - 1:+.0%} may be chance; record 3 starts a side or more"
-        return {"status": "insufficient_data", "reasons": (why,)}
-    if compared.p < ALPHA and large:
-        return {"status": direction, "reasons": ()}
-    if compared.p < ALPHA:
-        return {"status": "no_difference", "reasons": (f"the change is less than the {DRIFT:.0%} that restarts differ by",)}
+        return _untested(compared)
+    ratio, significant = compared.ratio, compared.p < ALPHA
+    if significant and abs(ratio.estimate - 1) >= DRIFT and abs(compared.change_s) >= LEAST_SECONDS:
+        return _direction(compared), ()
+    if significant:
+        return "no_difference", (f"the change is less than the {DRIFT:.0%} that restarts differ by",)
     if max(ratio.high - 1, 1 - ratio.low) > WIDE:
-        why = f"the interval is too wide to acquit: {ratio.low - 1:+.0%} to {ratio.high - 1:+.0%}; record more starts a side"
-        return {"status": "insufficient_data", "reasons": (why,)}
-    return {"status": "no_difference", "reasons": ()}
+        bounds = f"{ratio.low - 1:+.0%} to {ratio.high - 1:+.0%}"
+        return "insufficient_data", (f"the interval is too wide to acquit: {bounds}; record more starts a side",)
+    return "no_difference", ()
+
+
+def _untested(compared: Compared) -> _Judged:
+    """Judge starts that are too few for a test by how much starts differ at most."""
+    n = f"{len(compared.normal)} and {len(compared.abnormal)} start(s) are too few for a test"
+    change = compared.ratio.estimate - 1
+    if abs(change) >= SINGLE:
+        return _direction(compared), (f"{n}; called so because starts rarely differ by {SINGLE:.0%} by themselves",)
+    return "insufficient_data", (f"{n}, and {change:+.0%} may be chance; record 3 starts a side or more",)
+
+
+def _direction(compared: Compared) -> Status:
+    return "slower" if compared.change_s > 0 else "faster"
 
 
 def _not_alike(normal: tuple[Startup, ...], abnormal: tuple[Startup, ...]) -> list[str]:
@@ -178,17 +187,21 @@ def _changes(normal: tuple[Startup, ...], abnormal: tuple[Startup, ...]) -> dict
     silent = sorted({gap.phase for start in (*normal, *abnormal) for gap in start.gaps})
     found = []
     for id_ in order:
-        values = [[start.phases[id_].seconds for start in side if id_ in start.phases] for side in (normal, abnormal)]
+        x, y = (_seconds(side, id_) for side in (normal, abnormal))
         stamped = any(start.phases[id_].source == "stamps" for start in (*normal, *abnormal) if id_ in start.phases)
         resolution = 2 * max(start.resolution for start in (*normal, *abnormal)) if stamped else 0.01
         title = KIND[id_].title if id_ in KIND else id_
-        found.append(_change(id_, title, *map(np.array, values), resolution))
+        found.append(_change(id_, title, x, y, resolution))
     for phase in silent:
-        series = [np.array([_silence(start, phase) for start in side]) for side in (normal, abnormal)]
+        x, y = (np.array([_silence(start, phase) for start in side]) for side in (normal, abnormal))
         resolution = 2 * max(start.resolution for start in (*normal, *abnormal))
         title = f"silence in {KIND[phase].title if phase in KIND else phase}"
-        found.append(_change(f"silence: {phase}", title, *series, resolution))
+        found.append(_change(f"silence: {phase}", title, x, y, resolution))
     return _with_false_discovery_control(found)
+
+
+def _seconds(side: tuple[Startup, ...], phase: str) -> Floats:
+    return np.array([start.phases[phase].seconds for start in side if phase in start.phases])
 
 
 def _silence(start: Startup, phase: str) -> float:
@@ -216,9 +229,7 @@ def _with_false_discovery_control(found: list[Change]) -> dict[str, Change]:
     q = benjamini_hochberg(np.array([change.p for change in tested], dtype=np.float64))
     by_phase = {change.phase: float(own) for change, own in zip(tested, q, strict=True)}
     return {
-        change.phase: replace(
-            change, q=by_phase.get(change.phase), sure=change.sure and by_phase.get(change.phase, 0) <= MAX_FALSE
-        )
+        change.phase: replace(change, q=(own := by_phase.get(change.phase)), sure=change.sure and (own or 0.0) <= MAX_FALSE)
         for change in found
     }
 
@@ -233,7 +244,7 @@ def _ledger(changes: dict[str, Change], normal: tuple[Startup, ...], abnormal: t
     rows = []
     for id_ in sorted(ids, key=list(changes).index):
         x, y = (np.array([own.get(id_, 0.0) for own in side]) for side in parts)
-        title = changes[id_].title if id_ not in ("torch.compile",) else "torch.compile, the rest of it"
+        title = "torch.compile, the rest of it" if id_ == "torch.compile" else changes[id_].title
         rows.append(_change(id_, title, x, y, 0.0))
     if "unlogged" in changes:
         rows.append(changes["unlogged"])
