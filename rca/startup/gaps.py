@@ -27,6 +27,7 @@ def gaps_in(lines: list[Line], read: Read, phases: dict[str, Phase]) -> tuple[Ga
 
     A phase that contains others explains nothing: that initialising took long does not say what it did.
     """
+    unstamped = [line for line in lines if line.at is None and not HEARTBEAT.search(line.text)]
     heard = [line for line in lines if line.at is not None and not HEARTBEAT.search(line.text)]
     end = read.ready if read.ready is not None else read.last
     least = max(_LEAST_SECONDS, _LEAST_SHARE * (end - read.first))
@@ -44,7 +45,8 @@ def gaps_in(lines: list[Line], read: Read, phases: dict[str, Phase]) -> tuple[Ga
             if unexplained >= least:
                 between = (latest.number, line.number)
                 phase = _phase_at(latest.at, line.at, phases)
-                found.append(Gap(unexplained, latest.at, phase, _short(latest), _short(line), between))
+                within = next((_short(own) for own in reversed(unstamped) if between[0] < own.number < between[1]), "")
+                found.append(Gap(unexplained, latest.at, phase, _short(latest), _short(line), within, between))
         if line.at >= latest.at:
             latest = line
     return tuple(sorted(found, key=lambda gap: -gap.seconds))

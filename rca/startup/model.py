@@ -100,13 +100,17 @@ class Phase:
 
 @dataclass(frozen=True)
 class Gap:
-    """A stretch without a line, nor inside of a duration that a line states: between which two lines, in which phase."""
+    """A stretch without a stamped line, and not inside of a duration that a line states.
+
+    ``phase`` is where it lies, ``before`` and ``after`` are the lines around it, with their numbers in ``lines``; ``within`` is the last text without a stamp that was printed in it, as a progress bar; empty where there was none.
+    """
 
     seconds: float
     start: float
     phase: str
     before: str
     after: str
+    within: str
     lines: tuple[int, int]
 
 

@@ -36,6 +36,13 @@ class Startups:
     warnings: tuple[str, ...]
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Everything that is to be said of what was read and what was not."""
+        said = [f"{start.name}: {text}" for start in self.starts for text in start.warnings]
+        failed = [f"{start.name}: {start.outcome}: {start.problem}; left out" for start in self.starts if not start.usable]
+        return (*self.warnings, *failed, *said)
+
+    @property
     def usable(self) -> tuple[Startup, ...]:
         """Those that came so far that they can be compared."""
         return tuple(start for start in self.starts if start.usable)
@@ -203,6 +210,7 @@ _FACTS = {
     "graphs": re.compile(r"Graph capturing finished in .*?took ([\d.]+ GiB)"),
 }
 _FROM_CACHE = re.compile(r"Directly load (?:the compiled graph|AOT compilation)")
+_DOWNLOADS = re.compile(r"Fetching \d+ files|Downloading shards|\.(?:safetensors|bin): +\d+%")
 _NOT_CACHED = re.compile(r"Compiling a graph for|saved AOT compiled function|Cache the graph of")
 
 
@@ -215,7 +223,7 @@ def _facts(lines: list[Line], phases: dict[str, Phase]) -> dict[str, str]:
     cached, compiled = (any(pattern.search(line.text) for line in lines) for pattern in (_FROM_CACHE, _NOT_CACHED))
     if cached or compiled:
         facts["compile_cache"] = "partly" if cached and compiled else "hit" if cached else "miss"
-    if "download_weights" in phases:
+    if "download_weights" in phases or any(_DOWNLOADS.search(line.text) for line in lines):
         facts["download"] = "yes"
     if any(line.level == "DEBUG" for line in lines):
         facts["log_level"] = "DEBUG"
