@@ -6,33 +6,22 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
+from rca.cli_compare import CYCLE_HELP, EXIT_CODES, LIST, compare, list_anchors
 from rca.cli_lab import lab
+from rca.cli_output import to_stdout
+from rca.cli_startup import startup
 from rca.errors import OutputError, RcaError
 from rca.version import COMPARISON_SCHEMA, __version__
-
-if TYPE_CHECKING:
-    from rca.api import Comparison
 
 _INTERRUPTED = 130
 _GIVE_MEMORY_BACK = "dirty_decay_ms:50,muzzy_decay_ms:0"
 """For the allocator of polars, read when it is imported: by default it keeps for ten seconds what was freed."""
 
 _INTERNAL = 5
-
-_EXIT_CODES = """\b
-Exit codes:
-  0 done   1 slower (only with --gate)   2 usage or unreadable input
-  3 not comparable   4 too little data   5 internal error"""
-
-_CYCLE_HELP = (
-    "Span that starts a cycle: its name, or a regular expression that finds it; nvtx:NAME looks among annotations only. "
-    "`list` shows what there is."
-)
-_LIST = "list"
 
 
 @click.group(
@@ -47,132 +36,11 @@ Examples:
 Record one, on the server's machine:
   $ rca collect -o normal/ --url http://127.0.0.1:8000
 
-{_EXIT_CODES}""",
+{EXIT_CODES}""",
 )
 @click.version_option(__version__, message=f"rca %(version)s ({COMPARISON_SCHEMA})")
 def cli() -> None:
     """Find out why an LLM server got slow: compare a capture from a good day with one from now."""
-
-
-def _complete_cause(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    from reports.explain import causes  # noqa: PLC0415  (imports take longer than --help may)
-
-    return [cause for cause in causes() if cause.startswith(incomplete)]
-
-
-@cli.command(
-    epilog=f"""\b
-Examples:
-  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal
-  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal -o report
-  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/again --for jira --md -
-  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/again --json - --gate
-  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal --cycle list
-  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal --explain cpu_quota
-
-\b
-Post a report to a ticket:
-  $ rca compare normal/ abnormal/ | gh issue comment 1234 --body-file -
-
-{_EXIT_CODES}"""
-)
-@click.argument("normal", type=click.Path(path_type=Path))
-@click.argument("abnormal", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write all reports into DIR: report.md, report.json, comparison.csv, cycles.csv.",
-)
-@click.option(
-    "--md", type=click.Path(path_type=Path, allow_dash=True), metavar="PATH", help="Write the ticket report to PATH."
-)
-@click.option(
-    "--json",
-    "json_",
-    type=click.Path(path_type=Path, allow_dash=True),
-    metavar="PATH",
-    help="Write the JSON report to PATH.",
-)
-@click.option(
-    "--csv",
-    type=click.Path(path_type=Path, allow_dash=True),
-    metavar="PATH",
-    help="Write the detailed table to PATH. For each of these, - is stdout.",
-)
-@click.option(
-    "--for",
-    "target",
-    type=click.Choice(["github", "gitlab", "jira", "full"]),
-    default="github",
-    show_default=True,
-    help="Where the report will be pasted: sets its markup and its length.",
-)
-@click.option("--cycle", metavar="NAME", help=_CYCLE_HELP)
-@click.option(
-    "--explain",
-    metavar="CAUSE",
-    shell_complete=_complete_cause,
-    help="Print how one cause was judged, named or not: its signs, what speaks for and against it, what is missing.",
-)
-@click.option("--gate", is_flag=True, help="Exit with 1 when the abnormal side is slower.")
-@click.option("-f", "--force", is_flag=True, help="Write into an output folder that is not empty.")
-@click.option("--no-cache", is_flag=True, help="Neither use nor keep what captures are reduced to (.rca-cache beside them).")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings on stderr.")
-def compare(  # noqa: PLR0913, PLR0917
-    normal: Path,
-    abnormal: Path,
-    output: Path | None,
-    md: Path | None,
-    json_: Path | None,
-    csv: Path | None,
-    target: str,
-    cycle: str | None,
-    explain: str | None,
-    gate: bool,
-    force: bool,
-    no_cache: bool,
-    quiet: bool,
-) -> NoReturn:
-    """Compare two captures: is ABNORMAL slower than NORMAL, where did the time go, what stands out.
-
-    Each side is a folder (searched with all below it), an archive or a file: traces of torch.profiler, Nsight Systems,
-    rocprofv3, kunlun and any other Chrome trace; counters of nvidia-smi, DCGM, Prometheus or as CSV; per-cycle profiles
-    (result_perf_data.csv). Formats are told by content.
-
-    A terminal gets a short summary; a pipe gets the report itself.
-    """
-    from rca import api  # noqa: PLC0415  (imports take longer than --help may)
-    from rca.verdict import EXIT_CODE  # noqa: PLC0415
-    from reports import explain as explaining  # noqa: PLC0415
-    from reports import files, terminal  # noqa: PLC0415
-
-    files.check_outputs(output, [path for path in (md, json_, csv) if path], [normal, abnormal], force)
-    if explain is not None and explain not in explaining.causes():
-        raise click.UsageError(f"--explain knows no cause {explain!r}; there are {', '.join(explaining.causes())}")
-    if cycle == "":
-        raise click.UsageError("--cycle needs a name")
-    if [md, json_, csv].count(Path("-")) + (explain is not None) > 1:
-        raise click.UsageError("only one report can go to stdout, and --explain goes there too")
-    if cycle == _LIST:
-        if output or md or json_ or csv:
-            raise click.UsageError("--cycle list compares nothing, so there is no report to write")
-        _list_anchors({"normal": normal, "abnormal": abnormal}, quiet)
-    with terminal.progress(enabled=not quiet) as progress:
-        result = api.compare(normal, abnormal, cycle=cycle, progress=progress, cached=not no_cache)
-    written = _write(result, target, output, {"md": md, "json": json_, "csv": csv}, force)
-    if not quiet:
-        terminal.warn(result)
-    if explain is not None:
-        _to_stdout(explaining.explanation(result, explain))
-    elif Path("-") not in (md, json_, csv):
-        if written or sys.stdout.isatty():
-            terminal.summary(result, written)
-        else:
-            _to_stdout(_text(result, "md", target))
-    slower = gate and result.verdict.status == "slower"
-    sys.exit(1 if slower else EXIT_CODE[result.verdict.status])
 
 
 @cli.command(
@@ -197,7 +65,7 @@ Exit codes:
     metavar="PATH",
     help="Write everything as JSON to PATH; - or nothing is stdout, instead of the tables.",
 )
-@click.option("--cycle", metavar="NAME", help=_CYCLE_HELP)
+@click.option("--cycle", metavar="NAME", help=CYCLE_HELP)
 @click.option("--all", "everything", is_flag=True, help="Show all rows of all tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def inspect(path: Path, json_: Path | None, cycle: str | None, everything: bool, quiet: bool) -> NoReturn:
@@ -213,19 +81,19 @@ def inspect(path: Path, json_: Path | None, cycle: str | None, everything: bool,
     files.check_outputs(None, [json_] if json_ else [], [path], force=False)
     if cycle == "":
         raise click.UsageError("--cycle needs a name")
-    if cycle == _LIST and not json_:
-        _list_anchors({"": path}, quiet)
+    if cycle == LIST and not json_:
+        list_anchors({"": path}, quiet)
     with terminal.progress(enabled=not quiet) as progress:
-        result = api.inspect(path, cycle=None if cycle == _LIST else cycle, progress=progress)
+        result = api.inspect(path, cycle=None if cycle == LIST else cycle, progress=progress)
     if json_ == Path("-"):
-        _to_stdout(inspection.inspection_json(result))
+        to_stdout(inspection.inspection_json(result))
     else:
         if json_:
             files.write_file(json_, inspection.inspection_json(result))
         if sys.stdout.isatty():
             inspection.show(result, everything)
         else:
-            _to_stdout(inspection.text(result, everything))
+            to_stdout(inspection.text(result, everything))
     sys.exit(0)
 
 
@@ -328,7 +196,7 @@ def collect(  # noqa: PLR0913, PLR0917
 
     if once:
         found = sample_once(url, engine, pids)
-        _to_stdout(collecting.once_text(found.samples, found.unavailable))
+        to_stdout(collecting.once_text(found.samples, found.unavailable))
         sys.exit(0)
     if output is None:
         raise click.UsageError("-o DIR is missing: where should the capture go?")
@@ -353,25 +221,12 @@ def collect(  # noqa: PLR0913, PLR0917
         done = record(options, lambda s: line.show(s.doing, s.seconds_left, s.samples_per_s, s.steps), line.event)
     finally:
         line.clear()
-    _to_stdout(collecting.summary(str(done.folder), done.manifest))
+    to_stdout(collecting.summary(str(done.folder), done.manifest))
     sys.exit(0)
 
 
-cli.add_command(lab)
-
-
-def _list_anchors(sides: dict[str, Path], quiet: bool) -> NoReturn:
-    """Print what could mark the cycles of each capture, best first."""
-    from rca import api  # noqa: PLC0415
-    from reports import inspection, terminal  # noqa: PLC0415
-
-    with terminal.progress(enabled=not quiet) as progress:
-        found = {side: api.inspect(path, progress=progress) for side, path in sides.items()}
-    if sys.stdout.isatty():
-        inspection.show_anchors(found)
-    else:
-        _to_stdout(inspection.anchors_text(found))
-    sys.exit(0)
+for _command in (compare, startup, lab):
+    cli.add_command(_command)
 
 
 @cli.command(
@@ -391,49 +246,6 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101  (one of the choices above)
     click.echo(kind(cli, {}, "rca", "_RCA_COMPLETE").source())
-
-
-def _text(result: Comparison, kind: str, target: str) -> str:
-    from reports import machine, tables, ticket  # noqa: PLC0415
-
-    match kind:
-        case "md":
-            return ticket.render(result, target)
-        case "json":
-            return machine.comparison_json(result)
-        case "csv":
-            return tables.comparison_csv(result)
-        case _:
-            return tables.cycles_csv(result)
-
-
-def _write(result: Comparison, target: str, output: Path | None, single: dict[str, Path | None], force: bool) -> list[Path]:
-    """Write what was asked for; return the files, the ticket report first."""
-    from reports import files  # noqa: PLC0415
-
-    written = []
-    if output:
-        report = "report.jira.txt" if target == "jira" else "report.md"
-        names = {"md": report, "json": "report.json", "csv": "comparison.csv", "cycles": "cycles.csv"}
-        files.write_folder(output, {name: _text(result, kind, target) for kind, name in names.items()}, force)
-        written = [output / name for name in names.values()]
-    for kind, path in single.items():
-        if path == Path("-"):
-            _to_stdout(_text(result, kind, target))
-        elif path:
-            files.write_file(path, _text(result, kind, target))
-            written.append(path)
-    return written
-
-
-def _to_stdout(text: str) -> None:
-    try:
-        sys.stdout.buffer.write(text.encode())
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError("stdout", f"cannot be written: {error.strerror or error}") from None
 
 
 def main() -> NoReturn:

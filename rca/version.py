@@ -4,3 +4,5 @@ __version__ = "0.1.0"
 
 COMPARISON_SCHEMA = "rca.comparison/1"
 INSPECTION_SCHEMA = "rca.inspection/1"
+STARTUP_SCHEMA = "rca.startup/1"
+STARTUP_COMPARISON_SCHEMA = "rca.startup-comparison/1"

@@ -9,7 +9,9 @@ import csv
 import io
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -70,16 +72,22 @@ def markdown(document: Document, target: str = "github") -> str:
     return fitted(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", place.budget)
 
 
-def show(document: Document) -> None:
-    """Print the report on a terminal; of long tables the first rows."""
+def show(document: Document, written: Sequence[Path] = ()) -> None:
+    """Print the report on a terminal, of long tables the first rows; of a comparison only the answer.
+
+    ``written`` are the files that hold all of it.
+    """
     out = Console(highlight=False, soft_wrap=True)
     if document.box:
         terminal.headline(out, document.box.status, document.box.headline)
         terminal.suspects(out, document.box.verdict)
+        if document.box.verdict.ledger:
+            Console(highlight=False).print(_rich(document.box.verdict.ledger))
         out.print(f"[dim]trust:[/] {escape(document.box.verdict.trust)}")
     for text in document.lead:
         out.print(escape(text.replace("`", "")))
-    for section in document.sections:
+    terminal.files(out, written)
+    for section in () if document.box else document.sections:
         out.print(f"\n[bold]{escape(section.heading)}[/]")
         for text in section.prose:
             out.print(escape(text.replace("`", "")))

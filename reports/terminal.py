@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def suspects(out: Console, verdict: VerdictView) -> None:
         out.print(f"[dim]cause:[/] {escape(verdict.no_causes)}")
 
 
-def files(out: Console, written: list[Path]) -> None:
+def files(out: Console, written: Sequence[Path]) -> None:
     """Say what was written."""
     for path in written:
         out.print(f"[dim]written:[/] {escape(str(path))}")
@@ -113,10 +113,10 @@ def _where_the_time_went(out: Console, result: Comparison) -> None:
         out.print(f"  {signed(entry.change_us):>10}  {escape(entry.text)}")
 
 
-def warn(result: Comparison) -> None:
-    """Print the warnings on stderr."""
+def notes(warnings: Sequence[str]) -> None:
+    """Print what a report warns of on stderr; of many the first."""
     err = Console(stderr=True, highlight=False, soft_wrap=True)
-    for warning in result.warnings[:_MAX_WARNINGS]:
+    for warning in warnings[:_MAX_WARNINGS]:
         err.print(f"[yellow]note:[/] {escape(warning)}")
-    if len(result.warnings) > _MAX_WARNINGS:
-        err.print(f"[yellow]note:[/] … and {len(result.warnings) - _MAX_WARNINGS} more in the reports")
+    if len(warnings) > _MAX_WARNINGS:
+        err.print(f"[yellow]note:[/] … and {len(warnings) - _MAX_WARNINGS} more in the reports")

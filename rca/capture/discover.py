@@ -69,6 +69,15 @@ class Listing:
         self._unpacked.close()
 
 
+def is_capture_file(path: Path) -> bool:
+    """Tell by its first bytes whether any reader knows a file, or it is an archive that may hold some."""
+    try:
+        probe = Probe(path, bytes_in.head(path, HEAD_BYTES))
+    except InputError:
+        return False
+    return is_archive(probe.head) or _reader_of(probe) is not None
+
+
 @dataclass(frozen=True)
 class _Candidate:
     path: Path

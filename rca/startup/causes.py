@@ -147,7 +147,7 @@ def _weights_from_disk(scene: Scene) -> _Found | None:
         tuple(against),
         ("what was in the page cache before the start, and the disk's own counters: a log has neither",),
         f"{'an emptied ' if slow_disk else 'a '}{other}",
-        "fincore MODEL/*.safetensors (or vmtouch MODEL) before a start; start twice: the second is fast if the cache was cold",
+        "fincore MODEL/*.safetensors (or vmtouch MODEL) before a start; start twice: the second is fast if it was cold",
     )
 
 

@@ -102,7 +102,8 @@ class Phase:
 class Gap:
     """A stretch without a stamped line, and not inside of a duration that a line states.
 
-    ``phase`` is where it lies, ``before`` and ``after`` are the lines around it, with their numbers in ``lines``; ``within`` is the last text without a stamp that was printed in it, as a progress bar; empty where there was none.
+    ``phase`` is where it lies, ``before`` and ``after`` are the lines around it, with their numbers in ``lines``.
+    ``within`` is the last text without a stamp that was printed in it, as a progress bar; empty where there was none.
     """
 
     seconds: float

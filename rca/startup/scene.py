@@ -1,4 +1,4 @@
-"""Two sides' start-ups seen as a worse and a better one: the same rules judge those that got slower and those that got faster."""
+"""Two sides' start-ups as a worse and a better one: the same rules judge those that got slower and those that got faster."""
 
 from __future__ import annotations
 
