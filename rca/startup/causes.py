@@ -233,9 +233,11 @@ def _built_kernels(scene: Scene) -> _Found | None:
     if quiet:
         evidence.append(f"did not rise with it: {', '.join(KIND[phase].title for phase in quiet)}: the cores are not slower")
     named = any(_hints(scene, phase) for phase in built) or bool(stated)
+    ends = [gap for phase in built if (gap := scene.longest_gap(phase))]
+    graphs = any(re.search(r"compil", f"{gap.within} {gap.after}", re.IGNORECASE) for gap in ends)
     return _Found(
         "cold_cache",
-        "kernel cache",
+        "compile cache" if graphs else "kernel cache",
         sum(scene.delta(phase) for phase in stated) + sum(scene.delta(f"silence: {phase}") for phase in built),
         False,
         (*stated, *(f"silence: {phase}" for phase in built)),

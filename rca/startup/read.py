@@ -117,15 +117,17 @@ def _read_file(file: Path, name: str, progress: Progress) -> tuple[list[Startup]
     except InputError as problem:
         return [], [f"{name}: {problem.problem}; skipped"]
     start = head.decode("utf-8", errors="replace")
+    remarks: list[str] = []
     if is_table(start):
-        return read_table("\n".join(_texts(file, progress)), file)
+        found, odd = read_table("\n".join(_texts(file, progress, remarks)), file)
+        return found, [*remarks, *odd]
     engine = _engine_of(start)
     if not head or engine is None:
         return [], [f"{name}: {'empty file' if not head else 'not the log of a start-up'}; skipped"]
     clock = Clock()
-    lines = (line for number, text in enumerate(_texts(file, progress), 1) for line in split_lines(text, number, clock))
+    texts = enumerate(_texts(file, progress, remarks), 1)
+    lines = (line for number, text in texts for line in split_lines(text, number, clock))
     found = []
-    remarks = []
     several = starts_in(lines, engine)
     for number, own in enumerate(several, 1):
         read_ = read_lines(own, engine)
@@ -137,14 +139,13 @@ def _read_file(file: Path, name: str, progress: Progress) -> tuple[list[Startup]
     return found, remarks
 
 
-def _texts(file: Path, progress: Progress) -> Iterator[str]:
-    """Yield the lines of a file; those that never end are cut."""
+def _texts(file: Path, progress: Progress, remarks: list[str]) -> Iterator[str]:
+    """Yield the lines of a file; those that never end are cut. Damage ends it early, and is remarked."""
     size = os.path.getsize(file)
-    done = 0
+    chunks = bytes_in.Chunks(file, _CHUNK_BYTES)
     rest = b""
-    for chunk in bytes_in.read_chunks(file, _CHUNK_BYTES):
-        done += len(chunk)
-        progress(file.name, min(done, size), size)
+    for chunk in chunks:
+        progress(file.name, min(chunks.taken, size), size)
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line.decode("utf-8", errors="replace")
@@ -153,6 +154,8 @@ def _texts(file: Path, progress: Progress) -> Iterator[str]:
             rest = b""
     if rest:
         yield rest.decode("utf-8", errors="replace")
+    if chunks.damage:
+        remarks.append(f"{file.name}: {chunks.damage}; read as far as it goes")
     progress(file.name, size, size)
 
 

@@ -1,0 +1,477 @@
+"""Start-up logs: phases, silences, what responds to what, and what made a start slow."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SHARED
+from jsonschema import validate
+from startup_logs import Log, Vllm, sglang_log, vllm_starts
+
+from rca.errors import InputError, TooLittleDataError
+from rca.startup import compare_startups, report
+from rca.startup.causes import causes_of
+from rca.startup.lines import Clock, split_lines
+from rca.startup.read import read
+
+SEEDS = SHARED / "seeds"
+
+
+def only(path: Path):
+    (start,) = read([path]).starts
+    return start
+
+
+def test_phases_of_vllm(tmp_path: Path) -> None:
+    start = only(Vllm(download=3.0).log().save(tmp_path / "a.log"))
+    said = {id_: round(phase.seconds, 2) for id_, phase in start.phases.items()}
+    assert said == {
+        "bootstrap": 13.33,
+        "detect_platform": 0.03,
+        "imports": 6.0,
+        "model_info": 5.3,
+        "worker_init": 2.0,
+        "tokenizer_init": 0.5,
+        "download_weights": 3.0,
+        "model_init": 0.6,
+        "load_weights": 2.5,
+        "model_loading": 6.1,
+        "dynamo_transform_time": 7.0,
+        "graph_compile_cached": 5.6,
+        "torch.compile": 7.0,
+        "kv_cache_profiling": 14.3,
+        "graph_capturing": 12.0,
+        "init_engine": 26.3,
+        "server_start": 1.0,
+        "total_time": 32.9,
+        "unlogged": 1.7,
+        "actual_total_time": 47.23,
+    }
+    assert (start.engine, start.version, start.outcome) == ("vllm", "0.10.1.1", "ready")
+    assert start.parameters == {"dtype": "bfloat16", "gpu_memory_utilization": "0.9", "model": "qwen-4b"}
+    assert start.facts == {
+        "platform": "cuda",
+        "weights_gib": "7.4152",
+        "graphs": "0.35 GiB",
+        "compile_cache": "hit",
+        "download": "yes",
+        "log_level": "DEBUG",
+    }
+
+
+@pytest.mark.parametrize("version", ["0.4.6", "0.5.9"])
+def test_phases_of_sglang(tmp_path: Path, version: str) -> None:
+    start = only(sglang_log(version=version).save(tmp_path / "a.log"))
+    said = {id_: round(phase.seconds, 2) for id_, phase in start.phases.items() if id_ != "distributed_init"}
+    assert said == {
+        "bootstrap": 9.0,
+        "imports": 0.0,
+        "worker_init": 9.0,
+        "load_weights": 9.0,
+        "model_loading": 9.0,
+        "kv_cache_init": 2.0,
+        "graph_capturing": 20.0,
+        "init_engine": 22.0,
+        "server_start": 2.0,
+        "total_time": 31.0,
+        "unlogged": 0.0,
+        "actual_total_time": 42.0,
+    }
+    assert dict(start.phases["load_weights"].by_process) == {"TP0": 9.0, "TP1": 9.0}
+    assert start.phases["load_weights"].source == ("stamps" if version == "0.4.6" else "logged")
+    assert start.facts["weights_gib"] == "7.50"
+
+
+@pytest.mark.parametrize(
+    ("line", "phase", "seconds"),
+    [
+        ("Loading weights took 1.50 seconds", "load_weights", 1.5),
+        ("Time spent downloading weights for a/b: 63.100000 seconds", "download_weights", 63.1),
+        ("Model loading took 7.4152 GiB and 5.072830 seconds", "model_loading", 5.07283),
+        ("Model loading took 23.45 GiB memory and 125.681271 seconds", "model_loading", 125.681271),
+        ("Compiling a graph for general shape takes 30.10 s", "graph_compile_general_shape", 30.1),
+        ("Compiling a graph for dynamic shape takes 30.10 s", "graph_compile_general_shape", 30.1),
+        ("Compiling a graph for compile range (1, 2496) takes 21.03 s", "graph_compile_general_shape", 21.03),
+        ("Compiling a graph for shape 8 takes 21.03 s", "graph_compile_general_shape", 21.03),
+        ("Directly load the compiled graph(s) for shape None from the cache, took 9.436 s", "graph_compile_cached", 9.436),
+        ("Directly load the compiled graph for dynamic shape from the cache, took 4.1 s", "graph_compile_cached", 4.1),
+        (
+            "Directly load the compiled graph(s) for compile range (1, 8) from the cache, took 4.1 s",
+            "graph_compile_cached",
+            4.1,
+        ),
+        ("torch.compile takes 11.03 s in total", "torch.compile", 11.03),
+        ("torch.compile took 34.77 s in total", "torch.compile", 34.77),
+        ("[backbone] Initial profiling/warmup run took 621.57 s", "warmup_run", 621.57),
+        ("Memory profiling takes 24.00 seconds. Total non KV cache memory: 8.21GiB", "kv_cache_profiling", 24.0),
+        ("Graph capturing finished in 22 secs, took 0.59 GiB", "graph_capturing", 22.0),
+        ("init engine (profile, create kv cache, warmup model) took 46.35 seconds", "init_engine", 46.35),
+        ("init engine (profile, create kv cache, warmup model) took 755.17 s (compilation: 40.93 s)", "init_engine", 755.17),
+        ("Load weight end. elapsed=109.33 s, type=Laguna, avail mem=47.80 GB", "load_weights", 109.33),
+        ("Capture cuda graph end. Time elapsed: 20.53 s. mem usage=1 GB.", "graph_capturing", 20.53),
+        ("Capture target prefill CUDA graph end. elapsed=216.19 s, mem usage=5.24 GB", "graph_capturing", 216.19),
+        ("Multi-modal warmup completed in 12.712s", "other: Multi-modal warmup", 12.712),
+        ("Autotuning of kernels took 340 ms", "other: Autotuning of kernels", 0.34),
+    ],
+)
+def test_wordings(tmp_path: Path, line: str, phase: str, seconds: float) -> None:
+    log = Log().vllm("vLLM API server version 0.1.0").wait(700).vllm(line).raw("INFO:     Application startup complete.")
+    assert only(log.save(tmp_path / "a.log")).phases[phase].seconds == seconds
+
+
+def test_the_slowest_process_counts_and_its_parts_add_up(tmp_path: Path) -> None:
+    log = Vllm().log()
+    at = next(i for i, line in enumerate(log.lines) if "Loading weights took" in line)
+    one, two = (log.lines[at].replace("EngineCore_0 pid=51", f"Worker_TP{i} pid=6{i}") for i in range(2))
+    log.lines[at : at + 1] = [one, one.replace("2.50", "1.00"), two.replace("2.50", "3.20")]
+    phase = only(log.save(tmp_path / "a.log")).phases["load_weights"]
+    assert phase.seconds == 3.5
+    assert dict(phase.by_process) == {"Worker_TP0 pid=60": 3.5, "Worker_TP1 pid=61": 3.2}
+
+
+def test_colours_bars_and_what_container_runtimes_add(tmp_path: Path) -> None:
+    plain = Vllm().log()
+    odd = [f"2025-07-17T13:40:56.123Z stdout F \x1b[1;36m{line}\x1b[0;0m" for line in plain.lines]
+    at = next(i for i, line in enumerate(odd) if "Loading weights took" in line)
+    odd[at] = "Loading shards:   0%|  | 0/2\rLoading shards: 100%|██| 2/2 " + odd[at] + "\r"
+    Log(lines=odd).save(tmp_path / "b.log")
+    expected, found = only(plain.save(tmp_path / "a.log")), only(tmp_path / "b.log")
+    assert {id_: p.seconds for id_, p in found.phases.items()} == {id_: p.seconds for id_, p in expected.phases.items()}
+
+
+def test_several_messages_in_one_line() -> None:
+    text = "bar: 7%[2026-08-01 23:37:54 TP1] one[2026-08-01 23:37:55 TP1] two"
+    lines = list(split_lines(text, 1, Clock()))
+    assert [(line.process, line.text, line.at is None) for line in lines] == [
+        ("", "bar: 7%", True),
+        ("TP1", "one", False),
+        ("TP1", "two", False),
+    ]
+    assert lines[2].at - lines[1].at == 1
+
+
+def test_january_follows_december(tmp_path: Path) -> None:
+    log = Vllm().log()
+    log.lines.clear()
+    late = replace_now(Log(ms=True), datetime(2025, 12, 31, 23, 59, 50))
+    late.vllm("vLLM API server version 0.10.0").wait(20).vllm("Loading weights took 20.00 seconds")
+    late.raw("INFO:     Application startup complete.")
+    assert only(late.save(tmp_path / "a.log")).phases["actual_total_time"].seconds == 20.0
+
+
+def replace_now(log: Log, now: datetime) -> Log:
+    log.now = now
+    return log
+
+
+def test_a_silence_is_placed(tmp_path: Path) -> None:
+    start = only(Vllm(silence=142.0).log().save(tmp_path / "a.log"))
+    gap = start.gaps[0]
+    assert round(gap.seconds) == 143
+    assert gap.before == "torch.compile takes 7.00 s in total"
+    assert gap.after == "Available KV cache memory: 75.57 GiB"
+    assert gap.phase == "kv_cache_profiling"
+    assert start.phases["unlogged"].seconds == pytest.approx(143.7, abs=0.1)
+
+
+def test_heartbeats_break_no_silence(tmp_path: Path) -> None:
+    log = Vllm(silence=100.0).log()
+    at = next(i for i, line in enumerate(log.lines) if "torch.compile takes" in line)
+    stamp = log.lines[at].split("[")[0]
+    log.lines.insert(at + 1, f"{stamp}[utils.py:475] Waiting for 1 local, 0 remote core engine proc(s) to start.")
+    assert round(only(log.save(tmp_path / "a.log")).gaps[0].seconds) == 101
+
+
+def test_starts_that_fail_say_why(tmp_path: Path) -> None:
+    log = Vllm().log()
+    cut = next(i for i, line in enumerate(log.lines) if "Loading weights" in line)
+    del log.lines[cut:]
+    cut_off = only(Log(lines=list(log.lines)).save(tmp_path / "cut.log"))
+    log.raw("Traceback (most recent call last):").raw("torch.OutOfMemoryError: CUDA out of memory.")
+    log.raw("RuntimeError: Engine core initialization failed. See root cause above.")
+    failed = only(log.save(tmp_path / "failed.log"))
+    assert (cut_off.outcome, failed.outcome) == ("cut", "failed")
+    assert failed.problem == "torch.OutOfMemoryError: CUDA out of memory."
+    found = report([tmp_path])
+    assert not found.startups.usable
+    assert [text for text in found.startups.remarks if "OutOfMemoryError" in text]
+
+
+def test_two_starts_in_one_log(tmp_path: Path) -> None:
+    killed = Vllm().log("EngineCore_0 pid=51")
+    del killed.lines[9:]
+    again = Vllm(load=4.0).log("EngineCore_0 pid=99")
+    served = ["(APIServer pid=1) INFO 07-17 13:50:00 [loggers.py:1] Engine 000: Avg prompt throughput: 1.0 tokens/s"] * 5
+    third = Vllm(load=6.0).log("EngineCore_0 pid=120")
+    Log(lines=[*killed.lines, *again.lines, *served, *third.lines]).save(tmp_path / "a.log")
+    starts = read([tmp_path / "a.log"]).starts
+    assert [start.name for start in starts] == ["a.log", "a.log#2", "a.log#3"]
+    assert [start.outcome for start in starts] == ["cut", "ready", "ready"]
+    assert [start.seconds("load_weights") for start in starts] == [None, 4.0, 6.0]
+
+
+def test_what_is_no_log_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty.log").write_bytes(b"")
+    (tmp_path / "binary.log").write_bytes(bytes(range(256)) * 99)
+    (tmp_path / "other.log").write_text("hello\n")
+    for path in (tmp_path, tmp_path / "empty.log", tmp_path / "none.log"):
+        with pytest.raises(InputError):
+            report([path])
+    Vllm().log().save(tmp_path / "good.log")
+    found = report([tmp_path])
+    assert len(found.startups.starts) == 1
+    assert len(found.startups.remarks) == 3
+
+
+def test_compressed_and_cut_off(tmp_path: Path) -> None:
+    whole = gzip.compress(Vllm().log().save(tmp_path / "a.log").read_bytes())
+    (tmp_path / "a.log").unlink()
+    (tmp_path / "b.log.gz").write_bytes(whole)
+    (tmp_path / "c.log.gz").write_bytes(whole[: len(whole) * 2 // 3])
+    starts = read([tmp_path]).starts
+    assert [start.outcome for start in starts] == ["ready", "cut"]
+
+
+# --- what responds to what
+
+
+def test_a_phase_that_responds_is_named_and_no_other(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for model, factor in (("a-7b", 1.0), ("b-4b", 0.5)):
+        for size in (1, 8, 32, 128, 256, 512):
+            noise = {
+                name: value * float(rng.normal(1, 0.01))
+                for name, value in (("load", 4.0), ("dynamo", 9.0), ("compile", 5.0))
+            }
+            start = Vllm(model=f"/m/{model}", capture=factor + 0.043 * size, **noise)
+            start.log().save(tmp_path / f"output_model_{model}_cuda-graph-sizes_{size}.txt")
+    found = report([tmp_path])
+    assert {r.phase for r in found.responses if r.responds} == {
+        "graph_capturing",
+        "init_engine",
+        "total_time",
+        "actual_total_time",
+    }
+    capture = next(r for r in found.responses if r.phase == "graph_capturing")
+    assert capture.slope.low < 0.043 < capture.slope.high
+    assert [name for name, _ in capture.slopes] == ["a-7b", "b-4b"]
+
+
+def test_outliers_are_named_once(tmp_path: Path) -> None:
+    for number in range(7):
+        Vllm(model_init=0.59 if number == 4 else 0.24).log().save(tmp_path / f"model_q_gpu-memory_{number / 10}.txt")
+    (outlier,) = report([tmp_path]).outliers
+    assert (outlier.phase, outlier.seconds, outlier.median) == ("model_init", 0.59, 0.24)
+    assert "0.4" in outlier.start
+
+
+@pytest.mark.parametrize("name", ["vllm_startup_by_gpu_memory_utilization.txt", "vllm_startup_by_cuda_graph_sizes.txt"])
+def test_seed_tables_come_out_as_they_went_in(name: str, rca) -> None:
+    if not SEEDS.is_dir():
+        pytest.skip("../shared/seeds is not beside this checkout")
+    ran = rca("startup", str(SEEDS / name), "--format", "grid")
+    assert ran.code == 0
+    assert ran.out == (SEEDS / name).read_text()
+
+
+def test_seed_table_is_made_from_the_raw_logs(shared_data: Path, rca) -> None:
+    ran = rca("startup", str(shared_data / "vllm-startup" / "gpu_memory_utilization"), "--format", "grid")
+    assert ran.out == (SEEDS / "vllm_startup_by_gpu_memory_utilization.txt").read_text()
+
+
+def test_what_the_seed_tables_mean(shared_data: Path, rca) -> None:
+    ran = rca("startup", str(shared_data / "vllm-startup" / "gpu_memory_utilization"))
+    assert "No phase responds to `gpu_memory_utilization` (n = 14)." in ran.out
+    assert "`output_model_qwen-4b_gpu-memory-utilization_0.7.txt` sticks out: model init takes 0.59 s" in ran.out
+    ran = rca("startup", str(SEEDS / "vllm_startup_by_cuda_graph_sizes.txt"))
+    expected = (
+        "Only graph capturing and what contains it (init engine, total (sum), actual total) respond to `cuda_graph_sizes`"
+    )
+    assert f"{expected}: 41.5 to 45.2 ms per unit (n = 16)." in ran.out
+
+
+# --- two sides
+
+
+def cause_ids(tmp_path: Path, normal: Vllm, abnormal: Vllm, n: int = 5) -> tuple[str, list[str]]:
+    one = vllm_starts(tmp_path / "normal", [normal] * n)
+    two = vllm_starts(tmp_path / "abnormal", [abnormal] * n)
+    result = compare_startups(one, two)
+    swapped = compare_startups(two, one)
+    opposite = {"slower": "faster", "faster": "slower"}
+    assert swapped.compared.status == opposite.get(result.compared.status, result.compared.status)
+    assert [cause.id for cause in swapped.causes] == [cause.id for cause in result.causes]
+    change = sum(row.change.estimate for row in result.compared.ledger)
+    assert change == pytest.approx(result.compared.change_s, abs=0.05)
+    return result.compared.status, [f"{cause.id}/{cause.device}" for cause in result.causes]
+
+
+NORMAL = Vllm()
+
+
+@pytest.mark.parametrize("n", [5, 3, 2, 1])
+@pytest.mark.parametrize(
+    ("abnormal", "cause"),
+    [
+        (replace(NORMAL, load=30.0), "cold_cache/page cache"),
+        (replace(NORMAL, compile=38.0, cached=False), "cold_cache/compile cache"),
+        (NORMAL.slowed(1.6), "cpu_contention/Host"),
+        (replace(NORMAL, download=63.0), "network/Host"),
+        (replace(NORMAL, silence=142.0), "cold_cache/kernel cache"),
+    ],
+)
+def test_causes_of_slow_starts(tmp_path: Path, abnormal: Vllm, cause: str, n: int) -> None:
+    status, causes = cause_ids(tmp_path, NORMAL, abnormal, n)
+    assert status == "slower"
+    assert causes == [cause]
+
+
+def test_a_disk_that_was_read_before_is_a_disk(tmp_path: Path) -> None:
+    slow = replace(NORMAL, load=30.0)
+    assert cause_ids(tmp_path, slow, replace(slow, load=95.0)) == ("slower", ["disk_io/Disk"])
+
+
+def test_other_versions_are_named_and_blamed_for_nothing_else(tmp_path: Path) -> None:
+    assert cause_ids(tmp_path, NORMAL, replace(NORMAL, version="0.11.0", capture=25.0)) == (
+        "slower",
+        ["software_change/Host", "unexplained/Host"],
+    )
+
+
+def test_starts_that_do_not_differ(tmp_path: Path) -> None:
+    assert cause_ids(tmp_path, NORMAL, NORMAL) == ("no_difference", [])
+
+
+def test_one_start_a_side_acquits_nobody(tmp_path: Path) -> None:
+    assert cause_ids(tmp_path, NORMAL, NORMAL.slowed(1.1), 1)[0] == "insufficient_data"
+
+
+def test_other_models_are_not_compared(tmp_path: Path) -> None:
+    status, causes = cause_ids(tmp_path, NORMAL, replace(NORMAL, model="/m/llama-13b", load=60.0))
+    assert (status, causes) == ("not_comparable", [])
+
+
+def test_a_slow_rank_is_named(tmp_path: Path) -> None:
+    for side, slow in (("normal", 9.0), ("abnormal", 31.0)):
+        for number in range(4):
+            log = Vllm(load=slow + 0.01 * number).log()
+            at = next(i for i, line in enumerate(log.lines) if "Loading weights took" in line)
+            own = [log.lines[at].replace("EngineCore_0 pid=51", f"Worker_TP{i} pid=6{i}") for i in range(4)]
+            quick = [line.replace(f"took {slow + 0.01 * number:.2f}", "took 9.00") for line in own]
+            log.lines[at : at + 1] = [*quick[:2], own[2], quick[3]]
+            log.save(tmp_path / side / f"{number}.log")
+    causes = compare_startups(tmp_path / "normal", tmp_path / "abnormal").causes
+    assert ("straggler_rank", "Worker_TP2") in [(cause.id, cause.device) for cause in causes]
+
+
+def test_sides_without_a_start_say_so(tmp_path: Path, rca) -> None:
+    vllm_starts(tmp_path / "normal", [NORMAL])
+    Log(lines=NORMAL.log().lines[:9]).save(tmp_path / "abnormal" / "a.log")
+    with pytest.raises(TooLittleDataError, match="none of the 1 abnormal start"):
+        compare_startups(tmp_path / "normal", tmp_path / "abnormal")
+    assert rca("compare", str(tmp_path / "normal"), str(tmp_path / "abnormal")).code == 4
+
+
+@pytest.mark.parametrize(
+    ("pair", "status", "first"),
+    [("weights_page_cache_cold__qwen-4b", "slower", "cold_cache"), ("null_no_change__qwen-4b", "no_difference", None)],
+)
+def test_real_pairs(shared_data: Path, pair: str, status: str, first: str | None) -> None:
+    folder = shared_data / "vllm-startup" / pair
+    result = compare_startups(folder / "normal", folder / "abnormal")
+    assert result.compared.status == status
+    assert [cause.id for cause in result.causes][:1] == ([first] if first else [])
+    if first:
+        assert result.causes[0].metrics[0] == "load_weights"
+
+
+def test_real_starts_do_not_cry_wolf(shared_data: Path) -> None:
+    """Starts of one model under one condition, split into halves at random: they differ by chance only."""
+    folder = shared_data / "vllm-startup" / "null_no_change__qwen-4b"
+    logs = [read([path]).starts[0] for path in sorted(folder.glob("*/*.txt"))]
+    rng = np.random.default_rng(7)
+    alarms = []
+    for _ in range(40):
+        order = rng.permutation(len(logs))
+        one, two = ([logs[i] for i in half] for half in (order[:5], order[5:]))
+        alarms.append(compared(one, two))
+    assert sum(alarms) <= 1
+
+
+def compared(one: list, two: list) -> bool:
+    from rca.startup.compare import compare
+    from rca.startup.read import Startups
+
+    result = compare(Startups(tuple(one), ()), Startups(tuple(two), ()))
+    assert not isinstance(result, str)
+    return result.status in ("slower", "faster") or bool(causes_of(result))
+
+
+# --- what comes out
+
+
+def test_every_output_of_a_comparison(tmp_path: Path, rca) -> None:
+    vllm_starts(tmp_path / "normal", [NORMAL] * 3)
+    vllm_starts(tmp_path / "abnormal", [replace(NORMAL, load=30.0)] * 3)
+    sides = str(tmp_path / "normal"), str(tmp_path / "abnormal")
+    ran = rca("compare", *sides, "-o", str(tmp_path / "out"), "--gate")
+    assert ran.code == 1
+    made = json.loads((tmp_path / "out" / "report.json").read_text())
+    validate(made, schema("startup-comparison-1"))
+    assert made["verdict"]["causes"][0]["id"] == "cold_cache"
+    assert "**SLOWER.**" in (tmp_path / "out" / "report.md").read_text()
+    assert "<svg" in (tmp_path / "out" / "report.html").read_text()
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "phases.csv").read_text())))
+    assert {row["phase"]: row["sure"] for row in rows}["load_weights"] == "True"
+    again = rca("compare", *sides, "--json", "-")
+    assert again.out == (tmp_path / "out" / "report.json").read_text()
+
+
+def test_every_output_of_a_report(tmp_path: Path, rca) -> None:
+    vllm_starts(tmp_path / "logs", [NORMAL] * 3)
+    logs = str(tmp_path / "logs")
+    validate(json.loads(rca("startup", logs, "--format", "json").out), schema("startup-1"))
+    rows = list(csv.DictReader(io.StringIO(rca("startup", logs, "--format", "csv").out)))
+    assert {row["start"] for row in rows} == {"start0.log", "start1.log", "start2.log"}
+    assert rca("startup", logs, "--for", "jira").out.startswith("h1. Start-up phases")
+    assert rca("startup", logs, "--html", str(tmp_path / "page.html"), "-o", str(tmp_path / "page.md")).out == ""
+    assert (tmp_path / "page.md").read_text() == rca("startup", logs).out
+
+
+def schema(name: str) -> dict:
+    from importlib.resources import files
+
+    return json.loads(files("reports").joinpath(f"schema/{name}.schema.json").read_text())
+
+
+def test_hostile_lines_are_text(tmp_path: Path, rca) -> None:
+    evil = "</script><img src=x onerror=alert(1)>|`_*"
+    log = Vllm(silence=50.0).log()
+    at = next(i for i, line in enumerate(log.lines) if "torch.compile takes" in line)
+    log.lines[at] += f" {evil}"
+    log.save(tmp_path / "logs" / "<b>x&.log")
+    rca("startup", str(tmp_path / "logs"), "--html", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert "<img" not in page
+    assert "<b>x" not in page
+    assert "default-src 'none'" in page
+    written = rca("startup", str(tmp_path / "logs")).out
+    assert written.count("<img") == written.count(r"</script><img src=x onerror=alert(1)>\|'_*`")  # within code it is text
+
+
+def test_kinds_are_not_mixed(tmp_path: Path, fixtures: Path, rca) -> None:
+    vllm_starts(tmp_path / "logs", [NORMAL])
+    ran = rca("compare", str(tmp_path / "logs"), str(fixtures / "normal"))
+    assert ran.code == 2
+    assert "holds start-up logs" in ran.err
+    assert "give two of a kind" in ran.err
+    ran = rca("compare", str(tmp_path / "logs"), str(tmp_path / "logs"), "--cycle", "x")
+    assert ran.code == 2
