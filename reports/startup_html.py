@@ -23,14 +23,13 @@ _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600)
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One phase: where it lies in the drawing, and what is said of it. ``kind`` is ``part``, ``whole`` or ``silence``."""
+class Row:
+    """One phase: what is said of it, and its bars as (x, width). ``kind`` is ``part``, ``whole`` or ``silence``."""
 
     title: str
     seconds: str
     kind: str
-    x: float
-    width: float
+    bars: tuple[tuple[float, float], ...]
     y: float
     hint: str
 
@@ -41,14 +40,14 @@ class Waterfall:
 
     name: str
     caption: str
-    bars: tuple[Bar, ...]
+    rows: tuple[Row, ...]
     ticks: tuple[tuple[float, str], ...]
     height: float
 
 
 def page(document: Document, starts: tuple[Startup, ...]) -> str:
     """Return the page of a report with the waterfalls of its starts, all on one scale."""
-    drawn = [start for start in starts if start.phases and any(phase.start is not None for phase in start.phases.values())]
+    drawn = [start for start in starts if start.phases and any(phase.spans for phase in start.phases.values())]
     end = max((_end(start) - start.start for start in drawn), default=0.0)
     return (
         _environment()
@@ -78,37 +77,39 @@ def _end(start: Startup) -> float:
 
 def _waterfall(start: Startup, end: float) -> Waterfall:
     scale = (_WIDTH - _NAMES - _FIGURES) / max(end, 1e-9)
-    bars = []
-    for number, (title, seconds, kind, at, length, hint) in enumerate(_spans(start)):
-        x = round(_NAMES + max(at - start.start, 0.0) * scale, 1)
-        bars.append(Bar(title, f"{seconds:.2f} s", kind, x, round(max(length * scale, 1.0), 1), _ROW * number, hint))
+    rows = []
+    for number, (title, seconds, kind, spans, hint) in enumerate(_phases(start)):
+        bars = [(_NAMES + max(at - start.start, 0.0) * scale, max((until - at) * scale, 1.0)) for at, until in spans]
+        drawn = tuple((round(x, 1), round(width, 1)) for x, width in sorted(bars))
+        rows.append(Row(title, f"{seconds:.2f} s", kind, drawn, _ROW * number, hint))
     total = start.seconds("actual_total_time")
     said = [f"{start.engine} {start.version}".strip(), start.outcome, f"{total:.1f} s in all" if total is not None else ""]
     caption = ", ".join(text for text in said if text)
-    return Waterfall(start.name, caption, tuple(bars), _ticks(end, scale), _ROW * (len(bars) + 1))
+    return Waterfall(start.name, caption, tuple(rows), _ticks(end, scale), _ROW * (len(rows) + 1))
 
 
-_Span = tuple[str, float, str, float, float, str]
-"""Title, seconds, kind of bar, where it begins, how long it is drawn, hint."""
+_Drawn = tuple[str, float, str, tuple[tuple[float, float], ...], str]
+"""Title, seconds, kind of bar, when it was, hint."""
 
 
-def _spans(start: Startup) -> list[_Span]:
+def _phases(start: Startup) -> list[_Drawn]:
     """Return what is drawn of a start: its phases in their order, then the longest silences."""
     order = {kind.id: number for number, kind in enumerate(PHASES)}
-    spans: list[_Span] = []
+    found: list[_Drawn] = []
     for phase in sorted(start.phases.values(), key=lambda phase: (order.get(phase.id, len(order)), phase.id)):
         stated = phase.id.startswith("other: ")
-        if phase.start is None or phase.end is None or phase.id in TOTALS or not (stated or phase.id in KIND):
+        if not phase.spans or phase.id in TOTALS or not (stated or phase.id in KIND):
             continue
         title = phase.id.removeprefix("other: ") if stated else KIND[phase.id].title
         about = "a line states it" if stated else KIND[phase.id].about
         source = "stated by a line" if phase.source == "logged" else "between two stamps"
         kind = "whole" if phase.id in CONTAINERS else "part"
-        spans.append((title, phase.seconds, kind, phase.start, phase.end - phase.start, f"{title}: {about}; {source}"))
+        found.append((title, phase.seconds, kind, phase.spans, f"{title}: {about}; {source}"))
     for gap in start.gaps[:_MOST_SILENCES]:
         hint = f"between “{gap.before}” (line {gap.lines[0]}) and “{gap.after}”"
-        spans.append((f"silence in {KIND[gap.phase].title}", gap.seconds, "silence", gap.start, gap.seconds, hint))
-    return spans
+        span = (gap.start, gap.start + gap.seconds)
+        found.append((f"silence in {KIND[gap.phase].title}", gap.seconds, "silence", (span,), hint))
+    return found
 
 
 def _ticks(end: float, scale: float) -> tuple[tuple[float, str], ...]:

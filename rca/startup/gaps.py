@@ -61,9 +61,7 @@ def _ticks(seconds: float) -> int:
 
 def _explained(read: Read, phases: dict[str, Phase]) -> Intervals:
     spans = [(moment.end - moment.seconds, moment.end) for moment in read.moments if moment.phase not in _NO_REASON]
-    spans += [
-        (p.start, p.end) for p in phases.values() if p.id in _BETWEEN_LINES and p.start is not None and p.end is not None
-    ]
+    spans += [span for id_, phase in phases.items() if id_ in _BETWEEN_LINES for span in phase.spans]
     start, end = (np.array([_ticks(span[i]) for span in spans], dtype=np.int64) for i in (0, 1))
     return union((start, end))
 

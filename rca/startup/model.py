@@ -85,17 +85,25 @@ class Phase:
         id: of `PHASES`, or ``other: …`` for a duration that a line states and the grammar does not know.
         seconds: as logged, or between two stamps.
         source: ``stamps`` are as precise as the log's clock, often a second.
-        start: on the log's clock; None where no stamp says when it was.
-        end: the same.
+        spans: when it was, on the log's clock: (start, end) of each time; empty where no stamp says.
         by_process: seconds of each process that states it.
     """
 
     id: str
     seconds: float
     source: Source
-    start: float | None
-    end: float | None
+    spans: tuple[tuple[float, float], ...]
     by_process: tuple[tuple[str, float], ...]
+
+    @property
+    def start(self) -> float | None:
+        """When it first began."""
+        return min((start for start, _ in self.spans), default=None)
+
+    @property
+    def end(self) -> float | None:
+        """When it last ended."""
+        return max((end for _, end in self.spans), default=None)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rca.startup.grammar import LANDMARKS, OTHER_STATED, READY, STATED, UNIT_SECONDS
 from rca.startup.lines import Line
@@ -86,7 +86,7 @@ def phases_of(read: Read, engine: str) -> dict[str, Phase]:
     phases = {id_: _phase(id_, own, "logged" if id_ in stated else "stamps") for id_, own in by_phase.items()}
     if "model_loading" not in phases and "load_weights" in phases:  # SGLang times no other part of it
         own = phases["load_weights"]
-        phases["model_loading"] = Phase("model_loading", own.seconds, own.source, own.start, own.end, own.by_process)
+        phases["model_loading"] = replace(own, id="model_loading")
     return phases | _bootstrap(read, phases) | _sums(read, phases | _bootstrap(read, phases))
 
 
@@ -97,9 +97,8 @@ def _phase(id_: str, moments: list[Moment], source: Source) -> Phase:
         by_process[moment.process].append(moment)
     sums = {process: sum(moment.seconds for moment in own) for process, own in by_process.items()}
     slowest = by_process[max(sums, key=lambda process: sums[process])]
-    start = min(moment.end - moment.seconds for moment in slowest)
-    end = max(moment.end for moment in slowest)
-    return Phase(id_, max(sums.values()), source, start, end, tuple(sorted(sums.items())))
+    spans = tuple((moment.end - moment.seconds, moment.end) for moment in slowest)
+    return Phase(id_, max(sums.values()), source, spans, tuple(sorted(sums.items())))
 
 
 def _between_landmarks(read: Read, engine: str) -> list[Moment]:
@@ -170,7 +169,7 @@ def _bootstrap(read: Read, phases: dict[str, Phase]) -> dict[str, Phase]:
     for id_, (start, stop) in parts.items():
         apart = tokenizer is not None and tokenizer.end is not None and start < tokenizer.end <= stop
         seconds = stop - start - (tokenizer.seconds if apart and tokenizer else 0.0)
-        found[id_] = Phase(id_, max(seconds, 0.0), "stamps", start, stop, (("", max(seconds, 0.0)),))
+        found[id_] = Phase(id_, max(seconds, 0.0), "stamps", ((start, stop),), (("", max(seconds, 0.0)),))
     return found
 
 
@@ -186,14 +185,14 @@ def _sums(read: Read, phases: dict[str, Phase]) -> dict[str, Phase]:
         parts = [phases[id_] for id_ in ("model_loading", "init_engine", "tokenizer_init") if id_ in phases]
         total = sum(part.seconds for part in parts)
         sources: set[Source] = {part.source for part in parts}
-        found["total_time"] = Phase("total_time", total, "stamps" if "stamps" in sources else "logged", None, None, ())
+        found["total_time"] = Phase("total_time", total, "stamps" if "stamps" in sources else "logged", (), ())
     end = read.ready if read.ready is not None else phases["init_engine"].end if "init_engine" in phases else None
     if end is None:
         return found
     wall = end - read.first
-    found["unlogged"] = Phase("unlogged", wall - sum(explained(phases).values()), "stamps", None, None, ())
+    found["unlogged"] = Phase("unlogged", wall - sum(explained(phases).values()), "stamps", (), ())
     if "actual_total_time" not in phases:
-        found["actual_total_time"] = Phase("actual_total_time", wall, "stamps", read.first, end, (("", wall),))
+        found["actual_total_time"] = Phase("actual_total_time", wall, "stamps", ((read.first, end),), (("", wall),))
     return found
 
 

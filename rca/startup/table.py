@@ -33,7 +33,7 @@ def read_table(text: str, file: Path) -> tuple[list[Startup], list[str]]:
             continue
         for phases, cell in zip(columns, cells[1:], strict=True):
             if (seconds := _seconds(cell)) is not None:
-                phases[cells[0]] = Phase(cells[0], seconds, "logged", None, None, (("", seconds),))
+                phases[cells[0]] = Phase(cells[0], seconds, "logged", (), (("", seconds),))
             elif cell.lower() not in _NOT_LOGGED:
                 remarks.append(f"{file.name}: {cells[0]}: {cell!r} is no number of seconds; left out")
     return [_startup(name, phases, file) for name, phases in zip(names, columns, strict=True) if phases], remarks
