@@ -46,12 +46,13 @@ def of_captures(result: Comparison, target: str) -> Shown:
 def of_startups(result: StartupComparison, target: str) -> Shown:
     """Return what can be written of two sides' start-ups."""
     made = startup.comparison_document(result)
-    starts = (*result.normal.starts, *result.abnormal.starts)
+    sides = zip(("normal", "abnormal"), result.compared.typical, strict=True)
+    typical = [(f"{side}, the start with the middle total: {start.name}", start) for side, start in sides]
     texts = {
         "md": lambda: document.markdown(made, target),
         "json": lambda: startup.comparison_json(result),
         "csv": lambda: startup.comparison_csv(result),
-        "html": lambda: startup_html.page(made, starts),
+        "html": lambda: startup_html.page(made, typical),
     }
     folder = {_report(target): "md", "report.json": "json", "phases.csv": "csv", "report.html": "html"}
     return Shown(result.compared.status, result.warnings, texts, folder, lambda written: document.show(made, written))

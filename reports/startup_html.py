@@ -45,17 +45,17 @@ class Waterfall:
     height: float
 
 
-def page(document: Document, starts: tuple[Startup, ...]) -> str:
-    """Return the page of a report with the waterfalls of its starts, all on one scale."""
-    drawn = [start for start in starts if start.phases and any(phase.spans for phase in start.phases.values())]
-    end = max((_end(start) - start.start for start in drawn), default=0.0)
+def page(document: Document, starts: list[tuple[str, Startup]]) -> str:
+    """Return the page of a report with the waterfalls of some starts, each with its caption, all on one scale."""
+    drawn = [(name, start) for name, start in starts if start.phases and any(phase.spans for phase in start.phases.values())]
+    end = max((_end(start) - start.start for _, start in drawn), default=0.0)
     return (
         _environment()
         .get_template("document.html.j2")
         .render(
             v=document,
             status_words=STATUS_WORDS,
-            waterfalls=[_waterfall(start, end) for start in drawn[:_MOST_WATERFALLS]],
+            waterfalls=[_waterfall(name, start, end) for name, start in drawn[:_MOST_WATERFALLS]],
             left_out=max(len(drawn) - _MOST_WATERFALLS, 0),
             width=_WIDTH,
             names=_NAMES,
@@ -75,7 +75,7 @@ def _end(start: Startup) -> float:
     return max([phase.end for phase in start.phases.values() if phase.end is not None], default=start.start)
 
 
-def _waterfall(start: Startup, end: float) -> Waterfall:
+def _waterfall(name: str, start: Startup, end: float) -> Waterfall:
     scale = (_WIDTH - _NAMES - _FIGURES) / max(end, 1e-9)
     rows = []
     for number, (title, seconds, kind, spans, hint) in enumerate(_phases(start)):
@@ -85,7 +85,7 @@ def _waterfall(start: Startup, end: float) -> Waterfall:
     total = start.seconds("actual_total_time")
     said = [f"{start.engine} {start.version}".strip(), start.outcome, f"{total:.1f} s in all" if total is not None else ""]
     caption = ", ".join(text for text in said if text)
-    return Waterfall(start.name, caption, tuple(rows), _ticks(end, scale), _ROW * (len(rows) + 1))
+    return Waterfall(name, caption, tuple(rows), _ticks(end, scale), _ROW * (len(rows) + 1))
 
 
 _Drawn = tuple[str, float, str, tuple[tuple[float, float], ...], str]

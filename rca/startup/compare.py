@@ -99,6 +99,15 @@ class Compared:
         return self.changes.get(phase)
 
     @property
+    def typical(self) -> tuple[Startup, Startup]:
+        """The start of each side with the middle total."""
+        normal, abnormal = (
+            sorted(side, key=lambda start: start.phases[self.total].seconds)[len(side) // 2]
+            for side in (self.normal, self.abnormal)
+        )
+        return normal, abnormal
+
+    @property
     def change_s(self) -> float:
         """Change of the total, in seconds."""
         return self.changes[self.total].change.estimate
