@@ -14,10 +14,10 @@ from rca import cli_output
 @click.command(
     epilog="""\b
 Examples:
-  rca startup fixtures/startup/vllm-cpu
-  rca startup fixtures/startup/vllm-cpu --format grid
-  rca startup fixtures/startup/vllm-cpu --format json
-  rca startup fixtures/startup/vllm-cpu --html startup.html
+  rca startup fixtures/startup
+  rca startup fixtures/startup --format grid
+  rca startup fixtures/startup --format json
+  rca startup fixtures/startup --html startup.html
 
 \b
 A good day against now:

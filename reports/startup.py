@@ -167,7 +167,7 @@ def _phases(starts: tuple[Startup, ...]) -> Section | None:
     ]
     if len(starts) <= _MOST_COLUMNS:
         rows = tuple((title, *(_seconds(start, id_) for start in starts)) for id_, title, _ in named)
-        prose = ("Seconds; ~ marks those that come from stamps, not from a line that states them.",)
+        prose = ("Seconds; ≈ marks those that come from stamps, not from a line that states them.",)
         return Section("Phases", prose, (), Table(("Phase", *(start.name for start in starts)), rows))
     rows = tuple((title, *_spread(starts, id_), about) for id_, title, about in named)
     headers = ("Phase", "n", "Min s", "Median s", "Max s", "What it is")
@@ -183,7 +183,7 @@ def _indented(id_: str) -> str:
 
 def _seconds(start: Startup, id_: str) -> str:
     phase = start.phases.get(id_)
-    return _NOT_LOGGED if phase is None else f"{'~' if phase.source == 'stamps' else ''}{phase.seconds:.2f}"
+    return _NOT_LOGGED if phase is None else f"{'≈' if phase.source == 'stamps' else ''}{phase.seconds:.2f}"
 
 
 def _spread(starts: tuple[Startup, ...], id_: str) -> tuple[str, ...]:

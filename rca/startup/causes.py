@@ -354,8 +354,8 @@ def _between(scene: Scene, phase: str) -> str:
     gap = scene.longest_gap(phase)
     if gap is None:
         return ""
-    within = f", where `{gap.within}` was printed without a stamp" if gap.within else ""
-    return f"{gap.seconds:.0f} s without a line between `{gap.before}` (line {gap.lines[0]}) and `{gap.after}`{within}"
+    within = f"; printed in between without a stamp: “{gap.within}”" if gap.within else ""
+    return f"{gap.seconds:.0f} s without a line between “{gap.before}” (line {gap.lines[0]}) and “{gap.after}”{within}"
 
 
 def _rates(scene: Scene) -> tuple[float, float] | None:
