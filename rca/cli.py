@@ -14,6 +14,7 @@ from rca.cli_compare import CYCLE_HELP, EXIT_CODES, LIST, compare, list_anchors
 from rca.cli_lab import lab
 from rca.cli_output import to_stdout
 from rca.cli_startup import startup
+from rca.cli_sweep import sweep
 from rca.errors import OutputError, RcaError
 from rca.version import COMPARISON_SCHEMA, __version__
 
@@ -225,7 +226,7 @@ def collect(  # noqa: PLR0913, PLR0917
     sys.exit(0)
 
 
-for _command in (compare, startup, lab):
+for _command in (compare, startup, sweep, lab):
     cli.add_command(_command)
 
 

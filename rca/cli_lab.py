@@ -64,7 +64,7 @@ def run(suite: Path, output: Path, allow: tuple[str, ...], only: tuple[str, ...]
 
     planned = read_suite(suite)
     with drawn.progress(enabled=not quiet) as watch:
-        done = Run(planned, output, frozenset(allow), frozenset(only), watch.show, watch.note).run()
+        done = Run(planned, output, frozenset(allow), frozenset(only), watch.at, watch.note).run()
     click.echo(drawn.summary(done))
     sys.exit(drawn.exit_code(done))
 

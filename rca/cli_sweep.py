@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from rca.cli_output import to_stdout
+
 if TYPE_CHECKING:
     from rca.sweep import Result
 
@@ -174,7 +176,7 @@ def report(path: Path, kind: str | None, output: Path | None, target: str | None
     std_time_ms) or one per trial (time_ms), or a folder that `rca sweep run` wrote. Needed are also the columns model_size,
     context_length, num_warmups and forward_only; d_model and num_layers tell how time scales.
     """
-    from reports import files  # noqa: PLC0415  (imports take longer than --help may)
+    from reports import files, terminal  # noqa: PLC0415  (imports take longer than --help may)
     from reports.document import show  # noqa: PLC0415
     from reports.sweep import document  # noqa: PLC0415
 
@@ -184,14 +186,13 @@ def report(path: Path, kind: str | None, output: Path | None, target: str | None
         files.check_outputs(None, [output], [path], force=False)
     result = _result(path)
     if not quiet:
-        for warning in result.sweep.warnings:
-            click.echo(f"warning: {warning}", err=True)
+        terminal.notes(result.sweep.warnings)
     if output:
         files.write_file(output, _text(result, kind or "md", target))
     elif kind is None and target is None and sys.stdout.isatty():
         show(document(result))
     else:
-        click.echo(_text(result, kind or "md", target), nl=False)
+        to_stdout(_text(result, kind or "md", target))
 
 
 def _result(path: Path) -> Result:

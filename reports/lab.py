@@ -10,46 +10,26 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from lab.faults import FAULTS
 from lab.run import Done, Progress
 from lab.suite import Suite, plan
+from reports import progress_bar
 
 _PLAIN_WIDTH = 160
 
 
-class Watch:
-    """Shows a run: a bar on a terminal, a line per case elsewhere."""
+class Watch(progress_bar.Watch):
+    """Shows a run of the lab."""
 
-    def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
-        self.bar = Bar(*columns, console=self._console, transient=True, disable=not enabled or not sys.stderr.isatty())
-        self._task = self.bar.add_task("", total=None)
-
-    def show(self, progress: Progress) -> None:
+    def at(self, progress: Progress) -> None:
         """Say what begins now."""
-        self.bar.update(self._task, description=escape(progress.doing), completed=progress.done, total=progress.of)
-        if self._enabled and not sys.stderr.isatty():
-            self._console.print(f"{progress.done}/{progress.of} {escape(progress.doing)}")
+        self.show(progress.doing, progress.done, progress.of)
 
     def compared(self, case: str, done: int, total: int) -> None:
-        """Say which case is compared now."""
+        """Say which case is compared now; only a bar does."""
         self.bar.update(self._task, description=escape(case), completed=done, total=total)
-
-    def note(self, text: str) -> None:
-        """Say what went otherwise than planned."""
-        if self._enabled:
-            self._console.print(f"[yellow]note:[/] {escape(text)}")
 
 
 @contextmanager

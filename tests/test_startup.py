@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from jsonschema import validate
 from startup_logs import Log, Vllm, sglang_log, vllm_starts
 
@@ -22,7 +21,7 @@ from rca.startup.causes import causes_of
 from rca.startup.lines import Clock, split_lines
 from rca.startup.read import read
 
-SEEDS = SHARED / "seeds"
+SEEDS = Path(__file__).parents[2] / "shared" / "seeds"
 
 
 def only(path: Path):

@@ -104,9 +104,9 @@ def _joint(
     residuals = np.log(times) - sum(fitted[name].estimate * np.log(x) for name, x in varying.items())
     residuals = residuals - residuals.mean()
     at = int(np.argmax(np.abs(residuals)))
-    worst = Deviation(
-        shapes[at], float(times[at]), float(times[at] / math.exp(residuals[at])), abs(float(residuals[at])) >= _LARGE_DEVIATION
-    )
+    off = float(residuals[at])
+    measured = float(times[at])
+    worst = Deviation(shapes[at], measured, measured / math.exp(off), abs(off) >= _LARGE_DEVIATION)
     return tuple(_effect(name, len(times), shift) for name, shift in fitted.items()), worst, notes
 
 
