@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from rca.cli_bench import bench
 from rca.cli_compare import CYCLE_HELP, EXIT_CODES, LIST, compare, list_anchors
 from rca.cli_lab import lab
 from rca.cli_output import to_stdout
@@ -226,7 +227,7 @@ def collect(  # noqa: PLR0913, PLR0917
     sys.exit(0)
 
 
-for _command in (compare, startup, sweep, lab):
+for _command in (compare, startup, bench, sweep, lab):
     cli.add_command(_command)
 
 

@@ -145,7 +145,7 @@ def run(  # noqa: PLR0913, PLR0917
         force=force,
     )
     with bench_progress.watching(enabled=not quiet) as watch:
-        done = collecting.run(plan, watch.show)
+        done = collecting.run(plan, watch.at)
         if done.interrupted:
             watch.note(f"interrupted; {done.runs} runs are kept in {output}")
     if done.runs:

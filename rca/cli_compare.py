@@ -176,6 +176,10 @@ def _compared(
         from rca.startup import compare_startups  # noqa: PLC0415
 
         return comparing.of_startups(compare_startups(normal, abnormal, progress), target), None
+    if kind == "bench":
+        from rca.bench import compare as compare_runs  # noqa: PLC0415
+
+        return comparing.of_model_runs(compare_runs(normal, abnormal), target), None
     from rca import api  # noqa: PLC0415
     from reports import explain as explaining  # noqa: PLC0415
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from rca.bench import is_bench
+from rca.bench.read import RUNS
 from rca.capture.discover import is_capture_file
 from rca.errors import UsageError
 from rca.startup import is_startup_log
@@ -31,7 +32,7 @@ def kind_of(normal: Path, abnormal: Path) -> Kind:
 
 def _kind(path: Path) -> Kind:
     """Tell by content. A folder with a trace is a capture, whatever logs lie beside it; so is what nobody knows."""
-    if path.is_dir() and (path / "runs.jsonl").is_file():
+    if path.is_dir() and (path / RUNS).is_file():  # its trace is that of one run, and no capture
         return "bench"
     if any(is_capture_file(file) for file in _files(path)):
         return "capture"

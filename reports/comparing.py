@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rca.api import Comparison
+from rca.bench import BenchComparison
 from rca.startup import StartupComparison
 from rca.verdict import Status
-from reports import document, machine, startup, startup_html, tables, terminal, ticket
+from reports import bench, bench_data, document, machine, startup, startup_html, tables, terminal, ticket
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,18 @@ def of_startups(result: StartupComparison, target: str) -> Shown:
     }
     folder = {_report(target): "md", "report.json": "json", "phases.csv": "csv", "report.html": "html"}
     return Shown(result.compared.status, result.warnings, texts, folder, lambda written: document.show(made, written))
+
+
+def of_model_runs(result: BenchComparison, target: str) -> Shown:
+    """Return what can be written of two model runs."""
+    made = bench.comparison_document(result)
+    texts = {
+        "md": lambda: document.markdown(made, target),
+        "json": lambda: bench_data.comparison_json(result),
+        "csv": lambda: bench_data.comparison_csv(result),
+    }
+    folder = {_report(target): "md", "report.json": "json", "operators.csv": "csv"}
+    return Shown(result.verdict.status, result.warnings, texts, folder, lambda written: document.show(made, written))
 
 
 def _report(target: str) -> str:

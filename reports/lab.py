@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lab.faults import FAULTS
@@ -29,7 +28,7 @@ class Watch(progress_bar.Watch):
 
     def compared(self, case: str, done: int, total: int) -> None:
         """Say which case is compared now; only a bar does."""
-        self.bar.update(self._task, description=escape(case), completed=done, total=total)
+        self.move(case, done, total)
 
 
 @contextmanager

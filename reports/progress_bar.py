@@ -29,11 +29,20 @@ class Watch:
         self._doing = ""
 
     def show(self, doing: str, done: int, of: int) -> None:
-        """Say what is done now, and how much of all is behind."""
-        self.bar.update(self._task, description=escape(doing), completed=done, total=of)
-        if self._enabled and not sys.stderr.isatty() and doing != self._doing:
-            self._console.print(f"{done}/{of} {escape(doing)}")
+        """Say what is done now, and how much of all is behind; where there is no bar, in a line."""
+        self.move(doing, done, of)
+        if not sys.stderr.isatty() and doing != self._doing:
+            self.line(f"{done}/{of} {doing}")
         self._doing = doing
+
+    def move(self, doing: str, done: int, of: int) -> None:
+        """Move the bar."""
+        self.bar.update(self._task, description=escape(doing), completed=done, total=of)
+
+    def line(self, text: str) -> None:
+        """Write a line above the bar."""
+        if self._enabled:
+            self._console.print(escape(text))
 
     def note(self, text: str) -> None:
         """Say what went otherwise than planned."""

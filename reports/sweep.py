@@ -12,12 +12,11 @@ import polars as pl
 
 from collectors.sweep import Outcome
 from rca.sweep.model import CELL, MEAN, MODEL, Effect, Result
-from rca.version import __version__
+from rca.version import SWEEP_SCHEMA, __version__
 from reports.cells import Table
 from reports.document import Document, Section, json, separated
 from reports.sweep_meaning import code, counted, lead, meaning
 
-SCHEMA = "rca.sweep/1"
 _MOST_ROWS = 1_000
 _MOST_MODELS = 100
 
@@ -39,7 +38,7 @@ def document(result: Result) -> Document:
             _section("Summary Statistics", tables.summary.rename({"statistic": ""}), digits),
         ),
         warnings=result.sweep.warnings,
-        version=f"rca {__version__} ({SCHEMA})",
+        version=f"rca {__version__} ({SWEEP_SCHEMA})",
     )
 
 
@@ -72,7 +71,7 @@ def sweep_json(result: Result) -> str:
     calls = found.first_calls
     return json(
         {
-            "schema": SCHEMA,
+            "schema": SWEEP_SCHEMA,
             "source": sweep.source,
             "environment": dict(sweep.environment),
             "cells": _with_rules(result).to_dicts(),

@@ -76,7 +76,8 @@ def is_known_span(name: str) -> bool:
 
 
 _GEMM = re.compile(
-    r"gemm|Cijk_|cutlass|marlin|^aten::(mm|bmm|addmm|baddbmm|matmul|linear|_scaled_mm|_int_mm|_weight_int8pack_mm)$", re.IGNORECASE
+    r"gemm|Cijk_|cutlass|marlin|^aten::(mm|bmm|addmm|baddbmm|matmul|linear|_scaled_mm|_int_mm|_weight_int8pack_mm)$",
+    re.IGNORECASE,
 )
 _MODEL_CALLS = re.compile(r"^aten::(mm|addmm|bmm|linear|matmul|embedding|scaled_dot_product_attention|argmax)$")
 _COPY = re.compile(r"^aten::(copy_|to|_to_copy|clone|contiguous)$")

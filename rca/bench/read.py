@@ -12,14 +12,15 @@ from rca.bench.model import BenchRun, Configuration, Measured, RunRecord
 from rca.bench.operators import OperatorTable, plain, read_tables
 from rca.bench.runs import RUN_LINE, Section, read_text
 from rca.errors import InputError
+from rca.version import BENCH_SCHEMA
 
-SCHEMA = "rca.bench/1"
 RUNS, ENVIRONMENT, OPERATORS = "runs.jsonl", "environment.json", "operators.txt"
 
 _HEAD_BYTES = 1 << 20
 _MOST_BYTES = 1 << 29
 _MOST_FILES = 64
 _MAGIC = (b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"SQLite format 3", b"PAR1")
+_JSON = re.compile(rb'\s*(?:\{\s*"|\[\s*[\[{"])')
 _TABLE_HEADER = re.compile(r"Name\s[\s\S]{0,800}?Self CPU[\s\S]{0,1600}?of Calls")
 _NUMBERED = re.compile(r"^(?P<path>.+)#(?P<number>\d{1,6})$")
 _GIB = float(1 << 30)
@@ -92,11 +93,12 @@ def _head(path: Path) -> bytes:
 
 
 def _is_ours(head: bytes) -> bool:
-    return not head.strip() or SCHEMA.encode() in head.partition(b"\n")[0]
+    return not head.strip() or BENCH_SCHEMA.encode() in head.partition(b"\n")[0]
 
 
 def _is_text(head: bytes) -> bool:
-    return b"\x00" not in head and not head.startswith(_MAGIC) and not head.lstrip().startswith((b"{", b"["))
+    """Tell text from binaries and JSON; lines of logs begin with a bracket, too."""
+    return b"\x00" not in head and not head.startswith(_MAGIC) and not _JSON.match(head)
 
 
 def _has_runs(head: bytes) -> bool:
@@ -213,8 +215,8 @@ def _records(path: Path) -> tuple[list[_Run], _Profile | None, list[str]]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             bad.append(f"line {number:,} is no record: {error}")
             continue
-        if said.schema != SCHEMA:
-            raise InputError(path, f"line {number:,} has the schema {said.schema!r}, not {SCHEMA}")
+        if said.schema != BENCH_SCHEMA:
+            raise InputError(path, f"line {number:,} has the schema {said.schema!r}, not {BENCH_SCHEMA}")
         if isinstance(said, _Profile):
             profile = said
         elif said.latency_s > 0 and said.run >= 1 and said.of >= 1:

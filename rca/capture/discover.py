@@ -17,7 +17,7 @@ from rca.capture.archives import is_archive, open_archive
 from rca.capture.copies import Recording, without_conversions, without_copies
 from rca.capture.findings import Finding, Severity
 from rca.capture.model import SourceFile
-from rca.capture.readers import nsys_report
+from rca.capture.readers import nsys_report, op_table
 from rca.capture.readers.registry import READERS
 from rca.capture.source import HEAD_BYTES, SQLITE_MAGIC, Probe, Reader
 from rca.errors import InputError
@@ -70,12 +70,16 @@ class Listing:
 
 
 def is_capture_file(path: Path) -> bool:
-    """Tell by its first bytes whether any reader knows a file, or it is an archive that may hold some."""
+    """Tell by its first bytes whether a file makes a capture: a reader knows it, or it is an archive that may hold some.
+
+    A table of operators is no capture by itself.
+    """
     try:
         probe = Probe(path, bytes_in.head(path, HEAD_BYTES))
     except InputError:
         return False
-    return is_archive(probe.head) or _reader_of(probe) is not None
+    reader = _reader_of(probe)
+    return is_archive(probe.head) or (reader is not None and reader.NAME != op_table.NAME)
 
 
 @dataclass(frozen=True)
