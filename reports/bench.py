@@ -10,8 +10,7 @@ from rca.bench.ledger import OperatorChange
 from rca.bench.words import ROUNDED, change, side_time
 from rca.stats.robust import Shift
 from rca.verdict import Cause
-from rca.version import __version__
-from reports.bench_data import COMPARISON_SCHEMA, SCHEMA
+from rca.version import BENCH_COMPARISON_SCHEMA, BENCH_SCHEMA, __version__
 from reports.cells import Table
 from reports.document import Box, Document, Section
 from reports.verdict_view import MAX_CAUSES, MAX_EVIDENCE, CauseView, VerdictView, cause_title
@@ -44,7 +43,7 @@ def bench_document(run: BenchRun) -> Document:
         lead=_lead(run),
         sections=tuple(section for section in sections if section),
         warnings=run.warnings,
-        version=f"rca {__version__} ({SCHEMA})",
+        version=f"rca {__version__} ({BENCH_SCHEMA})",
     )
 
 
@@ -151,7 +150,7 @@ def comparison_document(found: BenchComparison) -> Document:
         lead=(f"Normal is {found.normal.label}, abnormal is {found.abnormal.label}.", *_note(found)),
         sections=tuple(section for section in sections if section),
         warnings=found.warnings,
-        version=f"rca {__version__} ({COMPARISON_SCHEMA})",
+        version=f"rca {__version__} ({BENCH_COMPARISON_SCHEMA})",
         box=Box(found.verdict.status, found.verdict.headline, _verdict(found)),
     )
 
