@@ -23,11 +23,18 @@ def kind_of(normal: Path, abnormal: Path) -> Kind:
     Raises:
         UsageError: they hold different things.
     """
-    kinds = [_kind(path) for path in (normal, abnormal)]
+    kinds = [_kind(path) for path in (normal, abnormal) if not _nothing(path)]
+    if len(kinds) < 2:  # what is missing or empty is refused, with its reason, by whoever reads the other one
+        return kinds[0] if kinds else "capture"
     if kinds[0] != kinds[1]:
         text = f"{normal} holds {_NAMES[kinds[0]]}, {abnormal} holds {_NAMES[kinds[1]]}"
         raise UsageError(f"{text}: give two of a kind")
     return kinds[0]
+
+
+def _nothing(path: Path) -> bool:
+    file = Path(str(path).rpartition("#")[0] or path)
+    return not path.exists() and not file.exists() if not path.is_dir() else not any(_files(path))
 
 
 def _kind(path: Path) -> Kind:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rca.startup.model import KIND, PHASES, Startup
+from rca.startup.model import KIND, PHASES, TOTALS, Startup
 from rca.startup.phases import explained
 from rca.startup.read import Startups
 from rca.startup.respond import MAX_FALSE
@@ -28,8 +28,8 @@ SINGLE = 0.25
 LEAST_SECONDS = 0.1
 """Changes below this matter to nobody who waits for a server."""
 
-WIDE = 0.25
-"""An interval this wide acquits nobody."""
+WIDE = 0.15
+"""An interval that holds a change as large as this acquits nobody."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ def compare(normal: Startups, abnormal: Startups) -> Compared | str:
         if not own:
             problem = side.starts[0].problem
             return f"none of the {len(side.starts)} {name} start(s) came so far that it can be compared: {problem}"
-    starts = [start for own in sides for start in own]
-    total = next((id_ for id_ in ("actual_total_time", "total_time") if all(id_ in start.phases for start in starts)), None)
+    total = _total([start for own in sides for start in own])
     if total is None:
         return "the start-ups have no total in common"
     changes = _changes(*sides)
@@ -129,6 +128,16 @@ def compare(normal: Startups, abnormal: Startups) -> Compared | str:
     compared = Compared(*sides, total, ratio, p, "no_difference", (), changes, _ledger(changes, *sides))
     status, reasons = _status(compared)
     return replace(compared, status=status, reasons=reasons)
+
+
+def _total(starts: list[Startup]) -> str | None:
+    """Return the total that means the same in all starts: the actual one ends at readiness in some logs, earlier in others."""
+    for id_ in TOTALS[::-1]:
+        if all(id_ in start.phases and start.phases[id_].seconds > 0 for start in starts):
+            kinds = {(start.phases[id_].source, start.outcome) for start in starts}
+            if id_ == "total_time" or len(kinds) == 1:
+                return id_
+    return None
 
 
 _Judged = tuple[Status, tuple[str, ...]]
@@ -140,13 +149,17 @@ def _status(compared: Compared) -> _Judged:
     if compared.p is None:
         return _untested(compared)
     ratio, significant = compared.ratio, compared.p < ALPHA
-    if significant and abs(ratio.estimate - 1) >= DRIFT and abs(compared.change_s) >= LEAST_SECONDS:
+    change = ratio.estimate - 1
+    large = abs(change) >= SINGLE and (ratio.low > 1 + DRIFT or ratio.high < 1 - DRIFT)
+    if (significant and abs(change) >= DRIFT and abs(compared.change_s) >= LEAST_SECONDS) or large:
         return _direction(compared), ()
     if significant:
         return "no_difference", (f"the change is less than the {DRIFT:.0%} that restarts differ by",)
-    if max(ratio.high - 1, 1 - ratio.low) > WIDE:
-        bounds = f"{ratio.low - 1:+.0%} to {ratio.high - 1:+.0%}"
-        return "insufficient_data", (f"the interval is too wide to acquit: {bounds}; record more starts a side",)
+    bounds = f"{ratio.low - 1:+.1%} to {ratio.high - 1:+.1%}; record more starts a side"
+    too_wide = max(ratio.high - 1, 1 - ratio.low) > WIDE
+    if too_wide or (abs(change) >= DRIFT and (ratio.low > 1 or ratio.high < 1)):
+        why = "the interval is too wide to acquit" if too_wide else "it may be more than chance"
+        return "insufficient_data", (f"{why}: {bounds}",)
     return "no_difference", ()
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rca.capture.load import Progress, no_progress
 from rca.errors import TooLittleDataError
 from rca.startup.causes import causes_of
-from rca.startup.compare import Compared, compare
+from rca.startup.compare import SINGLE, Compared, compare
 from rca.startup.model import KIND
 from rca.startup.read import Startups, read
 from rca.startup.respond import Outlier, Response, outliers, responses, varied
+from rca.stats import robust
 from rca.verdict import Cause
 
 
@@ -61,10 +64,10 @@ def compare_startups(normal: Path, abnormal: Path, progress: Progress = no_progr
     sides = read([normal], progress), read([abnormal], progress)
     compared = compare(*sides)
     if isinstance(compared, str):
-        raise TooLittleDataError(abnormal, compared)
+        raise TooLittleDataError(abnormal if sides[0].usable else normal, compared)
     causes = causes_of(compared)
     warnings = [f"{side}: {text}" for side, own in zip(("normal", "abnormal"), sides, strict=True) for text in own.remarks]
-    warnings += _same(*sides)
+    warnings += [*_same(*sides), *_lone(compared), *_total_remark(compared)]
     return StartupComparison(
         *sides, (normal, abnormal), compared, _headline(compared, causes), _trust(compared), causes, tuple(warnings)
     )
@@ -72,10 +75,29 @@ def compare_startups(normal: Path, abnormal: Path, progress: Progress = no_progr
 
 def _same(normal: Startups, abnormal: Startups) -> list[str]:
     """Say when both sides hold the same starts."""
-    phases = [{tuple(start.phases.items()) for start in own.starts} for own in (normal, abnormal)]
+    phases = [{(*start.phases.items(), *start.parameters.items()) for start in own.starts} for own in (normal, abnormal)]
     if phases[0] == phases[1]:
         return ["both sides hold the same start-ups: this compares them with themselves"]
     return [f"{len(phases[0] & phases[1])} start-up(s) are the same on both sides"] if phases[0] & phases[1] else []
+
+
+def _lone(compared: Compared) -> list[str]:
+    """Name starts that are far from the others of their side: they alone may have had the trouble."""
+    remarks = []
+    for side, starts in (("normal", compared.normal), ("abnormal", compared.abnormal)):
+        totals = np.array([start.phases[compared.total].seconds for start in starts])
+        odd = robust.outliers(totals) & (np.abs(totals / np.median(totals) - 1) >= SINGLE)
+        for start, total in zip(np.array(starts, dtype=object)[odd], totals[odd], strict=True):
+            remarks.append(
+                f"{side}: {start.name} takes {total:.1f} s, the start with the middle total {np.median(totals):.1f} s"
+            )
+    return remarks
+
+
+def _total_remark(compared: Compared) -> list[str]:
+    if compared.total == "actual_total_time":
+        return []
+    return ["the logs end at different points, or state their totals in different ways: total (sum) is compared"]
 
 
 def _headline(compared: Compared, causes: tuple[Cause, ...]) -> str:

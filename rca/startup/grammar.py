@@ -92,8 +92,8 @@ ENGINES = {
 }
 
 VERSION = re.compile(
-    r"LLM engine \(v(\S+?)\)|vLLM API server version (\d\S*)|\bversion (\d+\.\d+\.\d+\S*)"
-    r"|'?sglang(?:_version)?'?[=:]\s*'?(\d\S+?)'?[,\s]"
+    r"LLM engine \(v([\w.+-]+)\)|vLLM API server version (\d[\w.+-]*)|\bversion (\d+\.\d+\.\d+[\w.+-]*)"
+    r"|'?sglang(?:_version)?'?[=:]\s*'?(\d[\w.+-]*)"
 )
 
 BEGINS = re.compile(r"API server version|\bversion \d+\.\d+\.\d+\S*$|^server_args=")

@@ -12,8 +12,13 @@ _ARGUMENTS = re.compile(r"non-default args: (.*)|server_args=(.*)|LLM engine \(v
 _RUN = re.compile(
     r"^(?:iter|run|rep|repeat|trial|try)[-_]?\d+_*|_*(?:iter|run|rep|repeat|trial|try)[-_]?\d+$", re.IGNORECASE
 )
-_NAMED = re.compile(r"([A-Za-z][A-Za-z.-]*)=([\w.,-]+)")
-_IGNORED = re.compile(r"port|host|seed|address|path|uid|uuid|token$|_id$|url|log|time|dir|template|api_key|instance|zmq|ipc")
+_NAMED = re.compile(r"([A-Za-z][A-Za-z._-]*)=([\w.-]+)")
+_LONE = re.compile(r".*-.*|tp|pp|dp|ep|bs|batch|concurrency|len|seqs|gpus", re.IGNORECASE)
+"""A word and a number that stand alone are a parameter if the word is one's name; else they number a file (``node_7``)."""
+
+_IGNORED = re.compile(
+    r"port|host|seed|address|path|uid|uuid|token$|_id$|url|log|time|dir|template|api_key|instance|zmq|ipc|served_model|^tokenizer"
+)
 _MODEL = ("model", "model_path", "model_tag")
 
 
@@ -33,7 +38,7 @@ def from_name(name: str) -> dict[str, str]:
     pairs = list(zip(words[::2], words[1::2], strict=False))
     if len(words) % 2 or not all(re.match(r"[A-Za-z]", key) for key, _ in pairs):
         return {}
-    if not any(_is_number(value) or normalised(key) in _MODEL for key, value in pairs):
+    if not any(normalised(key) in _MODEL or (_is_number(value) and _LONE.fullmatch(key)) for key, value in pairs):
         return {}
     return {normalised(key): value for key, value in pairs}
 

@@ -124,22 +124,28 @@ def _paired(phase: str, marks: Iterable[Mark], begin: str) -> list[Moment]:
     for mark in marks:
         if mark.id == begin:
             open_at[mark.process] = mark.at
-        elif mark.process in open_at:
+        elif mark.id.endswith("_ends") and not mark.id.startswith("pool") and mark.process in open_at:
             found.append(Moment(phase, mark.at - open_at.pop(mark.process), mark.at, mark.process))
     return found
 
 
 def _sglang_engine(read: Read) -> list[Moment]:
-    """From the end of loading to readiness of the scheduler is what vLLM calls init engine; the pool is its KV cache."""
+    """From the end of loading to readiness of the scheduler is what vLLM calls init engine; the pool is its KV cache.
+
+    A draft model is loaded in between, which is loading all the same.
+    """
     found = []
     for ready in read.marked("engine_ready"):
-        loaded = [mark.at for mark in read.marked("load_ends") if mark.process == ready.process and mark.at <= ready.at]
+        own = [mark for mark in read.marked("load_begins", "load_ends", "pool_ends") if mark.process == ready.process]
+        loaded = [mark.at for mark in own if mark.id == "load_ends" and mark.at <= ready.at]
         if not loaded:
             continue
-        found.append(Moment("init_engine", ready.at - loaded[-1], ready.at, ready.process))
-        pools = [mark.at for mark in read.marked("pool_ends") if mark.process == ready.process and mark.at >= loaded[-1]]
+        again = sum(moment.seconds for moment in _paired("", own, "load_begins") if moment.end > loaded[0])
+        found.append(Moment("init_engine", ready.at - loaded[0] - again, ready.at, ready.process))
+        pools = [mark.at for mark in own if mark.id == "pool_ends" and mark.at >= loaded[0]]
         if pools and not any(moment.phase == "kv_cache_init" for moment in read.moments):
-            found.append(Moment("kv_cache_init", pools[-1] - loaded[-1], pools[-1], ready.process))
+            before = max(at for at in loaded if at <= pools[0])
+            found.append(Moment("kv_cache_init", pools[0] - before, pools[0], ready.process))
     return found
 
 
@@ -190,6 +196,10 @@ def _sums(read: Read, phases: dict[str, Phase]) -> dict[str, Phase]:
     if end is None:
         return found
     wall = end - read.first
+    if wall + 2 * read.resolution < max(
+        (phase.seconds for phase in phases.values() if phase.source == "logged"), default=0.0
+    ):
+        return found  # a few stray stamps say nothing of the whole
     found["unlogged"] = Phase("unlogged", wall - sum(explained(phases).values()), "stamps", (), ())
     if "actual_total_time" not in phases:
         found["actual_total_time"] = Phase("actual_total_time", wall, "stamps", ((read.first, end),), (("", wall),))
@@ -202,12 +212,19 @@ def explained(phases: dict[str, Phase]) -> dict[str, float]:
     A phase that has parts counts for itself where no line tells of a part, and torch.compile with what it adds to them.
     """
     own = {id_: phases[id_].seconds for id_ in LEAVES if id_ in phases}
-    own |= {id_: phase.seconds for id_, phase in phases.items() if id_.startswith("other: ")}
+    leaves = [span for id_ in own for span in phases[id_].spans]
+    others = [phase for id_, phase in phases.items() if id_.startswith("other: ") and phase.spans]
+    own |= {phase.id: phase.seconds for phase in others if not any(_inside(phase.spans[0], leaf) for leaf in leaves)}
     for whole in ("torch.compile", "model_loading", "init_engine"):
         parts = [phases[id_].seconds for id_ in phases if _within(id_, whole)]
         if whole in phases and (not parts or whole == "torch.compile"):
             own[whole] = max(phases[whole].seconds - sum(parts), 0.0)
     return own
+
+
+def _inside(span: tuple[float, float], leaf: tuple[float, float]) -> bool:
+    """Tell whether one stretch lies in another, to a second: stamps are no finer."""
+    return leaf[0] - 1 <= span[0] and span[1] <= leaf[1] + 1
 
 
 def _within(id_: str, whole: str) -> bool:

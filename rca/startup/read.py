@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from rca.capture.load import Progress, no_progress
 from rca.errors import InputError
 from rca.startup.gaps import gaps_in
 from rca.startup.grammar import BEGINS, ENGINES, EXCEPTION, FAILURE, LANDMARKS, STATED, VERSION
-from rca.startup.lines import Clock, Line, split_lines
+from rca.startup.lines import Clock, Line, split_lines, stamped_by_others
 from rca.startup.model import Outcome, Phase, Startup
 from rca.startup.parameters import from_lines, from_name, model_name
 from rca.startup.phases import Read, phases_of, read_lines
-from rca.startup.starts import starts_in
+from rca.startup.starts import MATTERS_WHILE_SERVING, Starts
 from rca.startup.table import is_table, read_table
 
 _HEAD_BYTES = 1 << 20
@@ -51,15 +52,23 @@ class Startups:
 def is_startup_log(path: Path) -> bool:
     """Tell by the first megabyte whether a file is the log of an engine's start, or a table of such."""
     try:
-        text = bytes_in.head(path, _HEAD_BYTES).decode("utf-8", errors="replace")
+        text = _text(bytes_in.head(path, _HEAD_BYTES))
     except InputError:
         return False
     return _engine_of(text) is not None or is_table(text)
 
 
+def _text(head: bytes) -> str:
+    """Decode a file's beginning; empty where it is binary."""
+    if _encoding(head) == "utf-16":
+        return head.decode("utf-16", errors="replace")
+    few = head.count(0) <= len(head) // 2 and not re.search(rb"[\x01-\x08\x0e-\x1a]", head)
+    return head.replace(b"\0", b"").decode("utf-8", errors="replace") if few else ""
+
+
 def _engine_of(text: str) -> str | None:
     known = (BEGINS, _TRACEBACK, *(stated.pattern for stated in STATED), *(landmark.pattern for landmark in LANDMARKS))
-    if "\0" in text or not any(pattern.search(text) for pattern in known):
+    if not any(pattern.search(text) for pattern in known):
         return None
     seen = {engine: len(pattern.findall(text)) for engine, pattern in ENGINES.items()}
     best = max(seen, key=lambda engine: seen[engine])
@@ -113,50 +122,69 @@ def _hidden(file: Path, folder: Path) -> bool:
 
 def _read_file(file: Path, name: str, progress: Progress) -> tuple[list[Startup], list[str]]:
     try:
-        head = bytes_in.head(file, _HEAD_BYTES)
+        head = _text(bytes_in.head(file, _HEAD_BYTES))
     except InputError as problem:
         return [], [f"{name}: {problem.problem}; skipped"]
-    start = head.decode("utf-8", errors="replace")
     remarks: list[str] = []
-    if is_table(start):
-        found, odd = read_table("\n".join(_texts(file, progress, remarks)), file)
+    if is_table(head):
+        found, odd = read_table(b"\n".join(_lines(file, progress, remarks)).decode("utf-8", errors="replace"), file)
         return found, [*remarks, *odd]
-    engine = _engine_of(start)
-    if not head or engine is None:
+    engine = _engine_of(head)
+    if engine is None:
         return [], [f"{name}: {'empty file' if not head else 'not the log of a start-up'}; skipped"]
-    clock = Clock()
-    texts = enumerate(_texts(file, progress, remarks), 1)
-    lines = (line for number, text in texts for line in split_lines(text, number, clock))
+    several = _split(file, name, engine, Clock(stamped_by_others(head)), progress, remarks)
     found = []
-    several = starts_in(lines, engine)
     for number, own in enumerate(several, 1):
-        read_ = read_lines(own, engine)
-        if read_ is None:
-            if len(several) == 1:
-                remarks.append(f"{name}: no line has a time stamp; skipped")
-            continue
-        found.append(_startup(own, read_, engine, name if number == 1 else f"{name}#{number}", file))
+        if read_ := read_lines(own, engine):
+            found.append(_startup(own, read_, engine, name if number == 1 else f"{name}#{number}", file))
+        elif len(several) == 1:
+            remarks.append(f"{name}: no line has a time stamp; skipped")
     return found, remarks
 
 
-def _texts(file: Path, progress: Progress, remarks: list[str]) -> Iterator[str]:
+def _split(file: Path, name: str, engine: str, clock: Clock, progress: Progress, remarks: list[str]) -> list[list[Line]]:
+    """Return the lines of each start in a file."""
+    starts = Starts(engine)
+    for number, text in enumerate(_lines(file, progress, remarks), 1):
+        if not starts.serving or MATTERS_WHILE_SERVING.search(text):
+            for line in split_lines(text.decode("utf-8", errors="replace"), number, clock):
+                starts.add(line)
+    if clock.set_back:
+        remarks.append(f"{name}: its clock was set back by {clock.set_back:.0f} s in the middle, which was left out")
+    return starts.all()
+
+
+def _lines(file: Path, progress: Progress, remarks: list[str]) -> Iterator[bytes]:
     """Yield the lines of a file; those that never end are cut. Damage ends it early, and is remarked."""
     size = os.path.getsize(file)
     chunks = bytes_in.Chunks(file, _CHUNK_BYTES)
+    coded = _encoding(bytes_in.head(file, 4))
     rest = b""
-    for chunk in chunks:
+    for chunk in _recoded(chunks, coded):
         progress(file.name, min(chunks.taken, size), size)
         *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line.decode("utf-8", errors="replace")
+        yield from whole
         if len(rest) > _LONGEST_LINE:
-            yield rest.decode("utf-8", errors="replace")
+            yield rest
             rest = b""
     if rest:
-        yield rest.decode("utf-8", errors="replace")
+        yield rest
     if chunks.damage:
         remarks.append(f"{file.name}: {chunks.damage}; read as far as it goes")
     progress(file.name, size, size)
+
+
+def _encoding(head: bytes) -> str:
+    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _recoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """Turn text of any encoding into UTF-8; zero bytes, which log rotation leaves in a file, are dropped."""
+    if encoding == "utf-16":
+        decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+        chunks = (decoder.decode(chunk).encode() for chunk in chunks)
+    for chunk in chunks:
+        yield chunk.replace(b"\0", b"")
 
 
 def _startup(lines: list[Line], read_: Read, engine: str, name: str, file: Path) -> Startup:
@@ -177,7 +205,7 @@ def _startup(lines: list[Line], read_: Read, engine: str, name: str, file: Path)
         gaps=gaps_in(lines, read_, phases),
         parameters=_parameters(lines, name),
         facts=_facts(lines, phases),
-        warnings=tuple(_odd(phases)),
+        warnings=tuple(_odd(phases, read_)),
     )
 
 
@@ -185,7 +213,8 @@ def _outcome(lines: list[Line], read_: Read, phases: dict[str, Phase], engine: s
     if read_.ready is not None:
         return "ready", ""
     failed = [line.text for line in lines if FAILURE.search(line.text)]
-    if "init_engine" in phases and engine == "vllm" and not failed:
+    died = any(BEGINS.search(line.text) for line in lines) and any(EXCEPTION.match(line.text) for line in lines)
+    if "init_engine" in phases and engine == "vllm" and not failed and not died:
         return "ended", ""
     raised = [line.text for line in lines if EXCEPTION.match(line.text)]
     first_hand = [text for text in raised if not re.search(r"root cause|initialization failed|SystemExit", text)]
@@ -213,7 +242,10 @@ _FACTS = {
     "graphs": re.compile(r"Graph capturing finished in .*?took ([\d.]+ GiB)"),
 }
 _FROM_CACHE = re.compile(r"Directly load (?:the compiled graph|AOT compilation)")
-_DOWNLOADS = re.compile(r"Fetching \d+ files|Downloading shards|\.(?:safetensors|bin): +\d+%")
+_BAR = re.compile(r"(?:Fetching \d+ files|Downloading|\.(?:safetensors|bin)\b).*\[(?:(\d+):)?(\d+):(\d+)<")
+_REMOTE = re.compile(
+    r"\b(?:s3|gs|az|https?)://\S+\.(?:safetensors|bin)|load_format='?(?:runai|tensorizer|s3)|model(?:_path)?='?(?:s3|gs)://"
+)
 _NOT_CACHED = re.compile(r"Compiling a graph for|saved AOT compiled function|Cache the graph of")
 
 
@@ -226,14 +258,22 @@ def _facts(lines: list[Line], phases: dict[str, Phase]) -> dict[str, str]:
     cached, compiled = (any(pattern.search(line.text) for line in lines) for pattern in (_FROM_CACHE, _NOT_CACHED))
     if cached or compiled:
         facts["compile_cache"] = "partly" if cached and compiled else "hit" if cached else "miss"
-    if "download_weights" in phases or any(_DOWNLOADS.search(line.text) for line in lines):
+    if "download_weights" in phases or any(_downloads(line.text) for line in lines):
         facts["download"] = "yes"
+    if any(_REMOTE.search(line.text) for line in lines):
+        facts["weights_from"] = "an object store"
     if any(line.level == "DEBUG" for line in lines):
         facts["log_level"] = "DEBUG"
     return facts
 
 
-def _odd(phases: dict[str, Phase]) -> list[str]:
+def _downloads(text: str) -> bool:
+    """Tell a bar of a download that took time: for files that are there already it ends at once."""
+    bar = _BAR.search(text)
+    return bar is not None and any(int(part or 0) for part in bar.groups())
+
+
+def _odd(phases: dict[str, Phase], read_: Read) -> list[str]:
     """Say what cannot be: parts that take longer than the whole."""
     remarks = []
     for whole, parts in (("model_loading", ("model_init", "load_weights")), ("init_engine", ("graph_capturing",))):
@@ -241,4 +281,7 @@ def _odd(phases: dict[str, Phase]) -> list[str]:
             inside = sum(phases[part].seconds for part in parts)
             if inside > 1.1 * phases[whole].seconds + 1:
                 remarks.append(f"{' + '.join(parts)} take {inside:.1f} s, {whole} {phases[whole].seconds:.1f} s")
+    if "init_engine" in phases and "actual_total_time" not in phases:
+        stated = max(phase.seconds for phase in phases.values())
+        remarks.append(f"its stamps span {read_.last - read_.first:.1f} s, a phase takes {stated:.1f} s: no total is given")
     return remarks
