@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jsonschema import validate
-from startup_logs import Log, Vllm, sglang_log, vllm_starts
+from startup_logs import BEGIN, Log, Vllm, sglang_log, vllm_starts
 
 from rca.errors import InputError, TooLittleDataError
 from rca.startup import compare_startups, report
 from rca.startup.causes import causes_of
 from rca.startup.lines import Clock, split_lines
+from rca.startup.parameters import from_name
 from rca.startup.read import read
 
 SEEDS = Path(__file__).parents[2] / "shared" / "seeds"
@@ -474,3 +476,236 @@ def test_kinds_are_not_mixed(tmp_path: Path, fixtures: Path, rca) -> None:
     assert "give two of a kind" in ran.err
     ran = rca("compare", str(tmp_path / "logs"), str(tmp_path / "logs"), "--cycle", "x")
     assert ran.code == 2
+
+
+# --- what a reviewer's logs have shown
+
+
+def sides(tmp_path: Path, normal: list[Log], abnormal: list[Log]):
+    for side, logs in (("normal", normal), ("abnormal", abnormal)):
+        for number, log in enumerate(logs):
+            log.save(tmp_path / side / f"start{number}.log")
+    return compare_startups(tmp_path / "normal", tmp_path / "abnormal")
+
+
+def causes(result) -> list[str]:
+    return [f"{cause.id}/{cause.device}" for cause in result.causes]
+
+
+def vllm_on_cpu(factor: float = 1.0, compiling: float = 32.0) -> Log:
+    """A server of which few lines state a duration: most of its start is silent."""
+    log = Log().vllm("vLLM API server version 0.32.0", "APIServer pid=1").wait(8 * factor)
+    log.vllm("Using max model len 2048", "APIServer pid=1").wait(14 * factor)
+    log.vllm("Initializing a V1 LLM engine (v0.32.0) with config: model='m/tiny'", "EngineCore pid=2").wait(9 * factor)
+    log.vllm("Starting to load model m/tiny...", "Worker pid=3").wait(1)
+    log.vllm(f"Initializing model took {1.09 * factor:.6f} seconds", "Worker pid=3")
+    log.vllm("Warming up model for the compilation...", "Worker pid=3").wait(compiling * factor)
+    log.vllm("[backbone] saved AOT compiled function to /cache", "Worker pid=3")
+    log.vllm(f"init engine (profile, create kv cache, warmup model) took {compiling * factor + 2:.2f} s", "EngineCore pid=2")
+    return log.raw("INFO:     Application startup complete.")
+
+
+def test_slow_cores_do_not_empty_caches(tmp_path: Path) -> None:
+    slow = [vllm_on_cpu(1.6 + 0.01 * n) for n in range(3)]
+    result = sides(tmp_path, [vllm_on_cpu(1 + 0.01 * n) for n in range(3)], slow)
+    assert result.compared.status == "slower"
+    assert "cold_cache" not in {cause.id for cause in result.causes}
+
+
+def test_a_silence_that_grows_alone_is_a_compilation(tmp_path: Path) -> None:
+    result = sides(tmp_path, [vllm_on_cpu() for _ in range(3)], [vllm_on_cpu(compiling=95) for _ in range(3)])
+    assert causes(result) == ["cold_cache/compile cache"]
+
+
+def test_two_troubles_share_the_change(tmp_path: Path) -> None:
+    both = NORMAL.slowed(1.6, compile=60.0, cached=False)
+    result = sides(tmp_path, [NORMAL.log() for _ in range(3)], [both.log() for _ in range(3)])
+    assert causes(result) == ["cold_cache/compile cache", "cpu_contention/Host"]
+
+
+def test_bars_of_sglang_downloads(tmp_path: Path) -> None:
+    downloads = [sglang_log(load=70.0 + n) for n in range(3)]
+    for log in downloads:
+        at = next(i for i, line in enumerate(log.lines) if "Load weight begin" in line)
+        log.lines.insert(at + 2, "model-00001-of-00002.safetensors: 100%|██| 4.9G/4.9G [01:01<00:00, 80MB/s]")
+    result = sides(tmp_path, [sglang_log(load=9.0 + n) for n in range(3)], downloads)
+    assert causes(result) == ["network/Host"]
+    assert sum(row.change.estimate for row in result.compared.ledger) == pytest.approx(result.compared.change_s)
+
+
+def test_bars_of_files_that_are_there_are_no_download(tmp_path: Path) -> None:
+    log = NORMAL.log()
+    log.lines[10:10] = ["Fetching 4 files: 100%|██████| 4/4 [00:00<00:00, 52428.80it/s]"]
+    assert "download" not in only(log.save(tmp_path / "a.log")).facts
+
+
+def test_unsteady_disks_are_disks(tmp_path: Path) -> None:
+    normal = [replace(NORMAL, load=3.7 + 0.02 * n).log() for n in range(5)]
+    busy = [replace(NORMAL, load=load).log() for load in (18.0, 52.0, 32.0, 25.0, 19.0)]
+    assert causes(sides(tmp_path, normal, busy))[0] == "disk_io/Disk"
+
+
+def test_files_that_were_all_cold_are_one_cause(tmp_path: Path) -> None:
+    cold = replace(NORMAL, load=30.0, imports=21.0, model_info=14.0)
+    result = sides(tmp_path, [NORMAL.log() for _ in range(3)], [cold.log() for _ in range(3)])
+    assert causes(result) == ["cold_cache/page cache"]
+    assert [text for text in result.causes[0].evidence_for if "other files took longer, too: imports" in text]
+
+
+def test_ready_lines_are_no_sign_of_building(tmp_path: Path) -> None:
+    def silent(seconds: float) -> Log:
+        log = NORMAL.log()
+        log.lines[-2:] = []
+        log.wait(seconds).vllm("Starting vLLM API server 0 on http://0.0.0.0:8000", source="api_server.py:1794")
+        return log.raw("INFO:     Application startup complete.")
+
+    result = sides(tmp_path, [silent(1.0) for _ in range(3)], [silent(90.0) for _ in range(3)])
+    assert causes(result) == ["unexplained/Host"]
+    assert [text for text in result.causes[0].evidence_for if "without a line between “init engine" in text]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("vllm_1.log", {}),
+        ("node_7.log", {}),
+        ("slurm_12345.out", {}),
+        ("tp=2,dp=1.log", {"tp": "2", "dp": "1"}),
+        ("max_num_seqs=64.log", {"max_num_seqs": "64"}),
+        ("tp_8.log", {"tp": "8"}),
+        ("output_model_qwen-4b_gpu-memory-utilization_0.3.txt", {"model": "qwen-4b", "gpu_memory_utilization": "0.3"}),
+        ("iter3__output_model_qwen-4b.txt", {"model": "qwen-4b"}),
+    ],
+)
+def test_parameters_in_names(name: str, parameters: dict[str, str]) -> None:
+    assert from_name(name) == parameters
+
+
+@pytest.mark.parametrize("process", ["", "APIServer pid=1"])
+def test_crash_loops_are_told_apart(tmp_path: Path, process: str) -> None:
+    """The first process of a container has the same pid each time, older versions write none."""
+
+    def crash() -> Log:
+        log = Log().vllm("Automatically detected platform cuda.", process).wait(6)
+        log.vllm("vLLM API server version 0.8.5", process).wait(3)
+        return log.raw("Traceback (most recent call last):").raw("ValueError: Invalid repository ID")
+
+    good = Log()
+    good.now = BEGIN.replace(hour=15)
+    good.vllm("Automatically detected platform cuda.", process).wait(6).vllm("vLLM API server version 0.8.5", process).wait(
+        9
+    )
+    good.vllm("Starting to load model m...", process).wait(5).vllm("Model loading took 1.0 GiB and 4.9 seconds", process)
+    good.wait(4).vllm("init engine (profile, create kv cache, warmup model) took 3.9 seconds", process)
+    good.raw("INFO:     Application startup complete.")
+    second = crash()
+    second.lines = [line.replace("13:40", "13:59").replace("13:41", "13:59") for line in second.lines]
+    Log(lines=[*crash().lines, *second.lines, *good.lines]).save(tmp_path / "a.log")
+    starts = read([tmp_path / "a.log"]).starts
+    assert [(start.outcome, start.problem) for start in starts] == [
+        ("failed", "ValueError: Invalid repository ID"),
+        ("failed", "ValueError: Invalid repository ID"),
+        ("ready", ""),
+    ]
+    assert starts[-1].seconds("actual_total_time") == 24.0
+
+
+def test_a_clock_that_is_set_back_does_not_turn_time_round(tmp_path: Path) -> None:
+    log = NORMAL.log()
+    at = next(i for i, line in enumerate(log.lines) if "Dynamo" in line)
+    log.lines[at:] = [line.replace(" 13:41:", " 12:41:") for line in log.lines[at:]]
+    found = read([log.save(tmp_path / "a.log")])
+    assert 35 < found.starts[0].seconds("actual_total_time") < 60
+    assert [text for text in found.remarks if "set back" in text]
+
+
+def test_totals_of_different_meaning_are_not_compared(tmp_path: Path) -> None:
+    def logs(suffix: str) -> list[Log]:
+        made = [replace(NORMAL, load=2.5 + 0.02 * n).log() for n in range(5)]
+        for log in made:
+            del log.lines[-2:]
+            log.lines += [suffix] if suffix else []
+        return made
+
+    result = sides(tmp_path, logs("initialize_engine took 39.50 seconds"), logs(""))
+    assert result.compared.total == "total_time"
+    assert result.compared.status == "no_difference"
+    assert [text for text in result.warnings if "total (sum) is compared" in text]
+
+
+def test_other_formatters_stamp_lines_too(tmp_path: Path) -> None:
+    plain = NORMAL.log()
+    made = []
+    for line in plain.lines:
+        found = re.match(r"(?:\((.*?)\) )?[A-Z]+ (\d\d)-(\d\d) (\S+) \[.*?\] (.*)", line)
+        made.append(
+            json.dumps({"timestamp": f"2025-{found[2]}-{found[3]}T{found[4]}Z", "message": found[5]}) if found else line
+        )
+    expected = only(plain.save(tmp_path / "a.log"))
+    found = only(Log(lines=made).save(tmp_path / "b.log"))
+    assert found.seconds("actual_total_time") == pytest.approx(expected.seconds("actual_total_time"), abs=0.01)
+    assert found.seconds("load_weights") == 2.5
+
+
+def test_stray_stamps_make_no_total(tmp_path: Path) -> None:
+    log = NORMAL.log()
+    log.lines = [re.sub(r"INFO 07-17 \S+ \[.*?\] ", "", line) if i else line for i, line in enumerate(log.lines)]
+    start = only(log.save(tmp_path / "a.log"))
+    assert start.seconds("actual_total_time") is None
+    assert [text for text in start.warnings if "no total is given" in text]
+
+
+def test_a_server_that_dies_after_its_engine_failed(tmp_path: Path) -> None:
+    log = NORMAL.log()
+    del log.lines[-1:]
+    log.raw("Traceback (most recent call last):").raw("OSError: [Errno 98] Address already in use")
+    assert only(log.save(tmp_path / "a.log")).problem == "OSError: [Errno 98] Address already in use"
+
+
+def test_intervals_that_hold_a_change_acquit_nobody(tmp_path: Path) -> None:
+    normal = [replace(NORMAL, silence=n).log() for n in (0.0, 0.4, 0.2)]
+    abnormal = [replace(NORMAL, silence=n).log() for n in (2.0, 7.0, 4.0)]
+    assert sides(tmp_path, normal, abnormal).compared.status == "insufficient_data"
+
+
+def test_nested_durations_count_once(tmp_path: Path) -> None:
+    log = NORMAL.log()
+    del log.lines[-2:]
+    log.wait(46).vllm("Multi-modal warmup completed in 45.200s").vllm("Starting vLLM API server 0").raw(
+        "INFO:     Application startup complete."
+    )
+    start = only(log.save(tmp_path / "a.log"))
+    assert start.seconds("unlogged") == pytest.approx(1.7, abs=0.1)
+
+
+def test_draft_models_are_loaded_within_the_engine(tmp_path: Path) -> None:
+    log = Log().sglang("server_args=ServerArgs(model_path='m')").wait(5).sglang("Load weight begin. avail mem=9 GB").wait(10)
+    log.sglang("Load weight end. type=A, avail mem=9 GB, mem usage=5.00 GB.").wait(2).sglang(
+        "Memory pool end. avail mem=1 GB"
+    )
+    log.sglang("Capture cuda graph begin.").wait(20).sglang("Capture cuda graph end. Time elapsed: 20.00 s.")
+    log.sglang("Load weight begin. avail mem=9 GB").wait(4).sglang("Load weight end. type=B, mem usage=1.00 GB.").wait(1)
+    log.sglang("max_total_num_tokens=100, context_len=4096").wait(1).sglang("The server is fired up and ready to roll!")
+    start = only(log.save(tmp_path / "a.log"))
+    assert {id_: start.seconds(id_) for id_ in ("load_weights", "kv_cache_init", "graph_capturing", "init_engine")} == {
+        "load_weights": 14.0,
+        "kv_cache_init": 2.0,
+        "graph_capturing": 20.0,
+        "init_engine": 23.0,
+    }
+    assert start.seconds("total_time") == 37.0
+
+
+def test_a_rotated_log_begins_with_zeros(tmp_path: Path) -> None:
+    text = "\n".join(NORMAL.log().lines)
+    (tmp_path / "rotated.log").write_bytes(b"\0" * 500 + text.encode())
+    (tmp_path / "wide.log").write_bytes(text.encode("utf-16"))
+    assert [start.seconds("load_weights") for start in read([tmp_path]).starts] == [2.5, 2.5]
+
+
+def test_a_start_that_alone_was_slow_is_named(tmp_path: Path) -> None:
+    normal = [replace(NORMAL, load=2.5 + 0.1 * n).log() for n in range(5)]
+    abnormal = [replace(NORMAL, load=2.5 + 0.1 * n, silence=142.0 * (n == 2)).log() for n in range(5)]
+    result = sides(tmp_path, normal, abnormal)
+    assert result.compared.status == "insufficient_data"
+    assert [text for text in result.warnings if text.startswith("abnormal: start2.log takes 18")]

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rca.startup.compare import Compared
-from rca.startup.model import KIND, Startup
-from rca.startup.scene import COMPUTE, FILES, RISES, Scene
+import numpy as np
+
+from rca.startup.compare import Change, Compared
+from rca.startup.model import KIND
+from rca.startup.scene import COMPUTE, FILES, ON_CORES, RISES, Scene
+from rca.startup.settings import costly, settings, versions
 from rca.verdict import Cause
 
 MOST = 0.5
@@ -21,36 +24,49 @@ MOST = 0.5
 
 _TOGETHER = 0.7
 _LEAST_TOGETHER = 3
-_CACHE_GIB_PER_S = 1.0
-"""Weights that come faster than this mostly come from memory: few disks of servers, and no network, do better, while copies
-from the page cache to a device do."""
+_MEMORY_GIB_PER_S = 4.0
+_DISK_GIB_PER_S = 1.0
+"""Weights that come faster than the first come from memory: few disks, and no network, do that. Slower than the second they
+came from a disk all along. In between either is possible."""
 
+_UNSTEADY = 0.25
+_TIMES = 3.0
 _GROWS_S = 5.0
-_KERNELS_ARE_BUILT = ("init_engine", "kv_cache_profiling", "torch.compile", "server_start")
-_BUILDING = re.compile(r"jit|ninja|nvcc|hipcc|compil|triton|autotun|flashinfer|deep_?gemm|kernel|warm", re.IGNORECASE)
+_KERNELS_RUN_FIRST = ("init_engine", "kv_cache_profiling", "torch.compile")
+_BUILDING = re.compile(
+    r"\bjit\b|nvcc|ninja|hipcc|ptxas|building extension|autotuning process starts|tuning |compiling", re.IGNORECASE
+)
+_NOT_BUILDING = re.compile(r"not available|disabl|doesn't|skipp|not found|took|takes|finished|done|completed", re.IGNORECASE)
+_COMPILED = re.compile(r"saved AOT compiled|Compiling a graph|Cache the graph", re.IGNORECASE)
+_NETWORKED = re.compile(r"NFS|LUSTRE|FUSE|CEPH|CIFS|SMB|9P|GPFS|BEEGFS", re.IGNORECASE)
 _NOT_IN_A_LOG = "counters of host and disks: a log has none"
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A cause before it is ranked; ``seconds`` is what it accounts for, ``decisive`` that its sign has no other reason."""
+    """A cause before it is ranked; ``seconds`` is what it accounts for.
+
+    ``stated`` says that a line names it (a download, a compilation), ``decisive`` that its sign rarely has another reason.
+    """
 
     id: str
     device: str
     seconds: float
-    decisive: bool
     phases: tuple[str, ...]
     evidence_for: tuple[str, ...]
-    evidence_against: tuple[str, ...]
-    missing: tuple[str, ...]
-    looks_like: str
-    next_check: str
+    evidence_against: tuple[str, ...] = ()
+    missing: tuple[str, ...] = (_NOT_IN_A_LOG,)
+    looks_like: str = ""
+    next_check: str = ""
+    stated: bool = False
+    decisive: bool = False
 
 
 def causes_of(compared: Compared) -> tuple[Cause, ...]:
     """Return the causes of a change, those that account for most first; ``unexplained`` where they leave most of it.
 
-    Where the total did not change, only causes with a decisive sign are named, as latent.
+    What differs in version or settings comes before everything that no line states: it may have brought that about. Where
+    the total did not change, only causes with a decisive sign are named, as latent.
     """
     if compared.status == "not_comparable":
         return ()
@@ -58,12 +74,23 @@ def causes_of(compared: Compared) -> tuple[Cause, ...]:
     found = [one for rule in _RULES if (one := rule(scene))]
     changed = compared.status in ("slower", "faster")
     if not changed:
-        found = [one for one in found if one.decisive]
-    found.sort(key=lambda one: (one.id == "software_change", not one.decisive and one.seconds <= 0, -one.seconds))
+        found = [one for one in found if one.stated or (one.decisive and compared.p is not None)]
+    software = costly(scene)
+    if software:
+        against = f"version or settings differ, too: {software}"
+        found = [one if one.stated else replace(one, evidence_against=(*one.evidence_against, against)) for one in found]
+    if changed and (change := _software(scene)):
+        found.append(change)
+    found.sort(
+        key=lambda one: (
+            not one.stated,
+            one.id != "software_change" if software else one.id == "software_change",
+            -one.seconds,
+        )
+    )
     total = abs(compared.change_s)
-    if changed and sum(one.seconds for one in found if one.id != "software_change") < MOST * total:
-        left = _unexplained(scene, total)
-        found = [*found, left] if found else [left]
+    if changed and sum(one.seconds for one in found) < MOST * total:
+        found.append(_unexplained(scene, total))
     return tuple(
         Cause(
             id=one.id,
@@ -83,72 +110,13 @@ def causes_of(compared: Compared) -> tuple[Cause, ...]:
     )
 
 
-def _cpu_contention(scene: Scene) -> _Found | None:
-    """Everything that takes a core takes longer, what reads files as well as what does not."""
-    compute, files = scene.measured(COMPUTE), scene.measured(FILES)
-    measured = [*compute, *files]
-    risen = scene.risen(measured)
-    computing = [phase for phase in risen if phase in compute]
-    if len(measured) < _LEAST_TOGETHER or len(risen) < _TOGETHER * len(measured) or 2 * len(computing) <= len(compute):
+def _hardware(scene: Scene) -> _Found | None:
+    worse, better = scene.usual("platform")
+    if not worse or not better or worse == better:
         return None
-    if scene.general < RISES:
-        return None
-    changes = scene.compared.changes
-    ratios = sorted(scene.ratio(phase) for phase in risen)
-    quiet = [KIND[phase].title for phase in measured if phase not in risen]
-    together = (
-        f"{len(risen)} of {len(measured)} phases that take a core rose together, to {ratios[0]:.2f} to {ratios[-1]:.2f} x"
-    )
-    by_size = sorted(risen, key=lambda phase: -scene.delta(phase))
-    return _Found(
-        "cpu_contention",
-        "Host",
-        abs(scene.compared.change_s) if ratios[-1] < 3 * ratios[0] else sum(scene.delta(phase) for phase in risen),
-        False,
-        tuple(by_size),
-        (together, *(scene.says(changes[phase]) for phase in by_size[:3])),
-        (f"did not rise: {', '.join(quiet)}",) if quiet else (),
-        (_NOT_IN_A_LOG,),
-        "a lower CPU clock (cpu_frequency), a CPU limit (cpu_quota) or fewer cores: a log does not tell them apart",
-        "while a server starts: rca collect --no-profile -o start --duration 60; who else runs: pidstat -u 1",
-    )
-
-
-def _weights_from_disk(scene: Scene) -> _Found | None:
-    """Only reading the weights takes longer: they come from somewhere slower."""
-    load = scene.rose("load_weights")
-    if load is None or _other_size(scene):
-        return None
-    computing = scene.measured(COMPUTE)
-    quiet = [phase for phase in computing if phase not in scene.risen(computing)]
-    rates = _rates(scene)
-    evidence = [scene.says(load)]
-    if rates:
-        evidence.append(f"weights came at {rates[1]:.2f} GiB/s on the better side, at {rates[0]:.2f} GiB/s on the worse one")
-    if quiet:
-        evidence.append(f"did not rise with it: {', '.join(KIND[phase].title for phase in quiet)}: the cores are not slower")
-    slow_disk = rates is not None and rates[1] < _CACHE_GIB_PER_S
-    against = []
-    if slow_disk:
-        against.append(
-            f"the better side read at {rates[1] if rates else 0:.2f} GiB/s: a disk can do that, no cache need have helped"
-        )
-    filesystem = scene.usual("filesystem")[0]
-    other = "page cache" if slow_disk else "busy or slower disk (disk_io)"
-    if filesystem and re.match(r"NFS|LUSTRE|FUSE|CEPH|CIFS|SMB|9P|GPFS|BEEGFS", filesystem, re.IGNORECASE):
-        other += f"; the checkpoint is on {filesystem}: the network or its server (network)"
-    return _Found(
-        "disk_io" if slow_disk else "cold_cache",
-        "Disk" if slow_disk else "page cache",
-        scene.delta("load_weights"),
-        not slow_disk and scene.ratio("load_weights") >= 2,
-        ("load_weights", "model_loading"),
-        tuple(evidence),
-        tuple(against),
-        ("what was in the page cache before the start, and the disk's own counters: a log has neither",),
-        f"{'an emptied ' if slow_disk else 'a '}{other}",
-        "fincore MODEL/*.safetensors (or vmtouch MODEL) before a start; start twice: the second is fast if it was cold",
-    )
+    text = f"platform {better} on the better side, {worse} on the worse one"
+    seconds = abs(scene.compared.change_s)
+    return _Found("hardware_change", "Host", seconds, (), (text,), next_check="compare on the same device", stated=True)
 
 
 def _compile_cache(scene: Scene) -> _Found | None:
@@ -160,26 +128,26 @@ def _compile_cache(scene: Scene) -> _Found | None:
     compiling = ("graph_compile_general_shape", "graph_compile_cached", "torch.compile", "dynamo_transform_time")
     rows = {row.phase: scene.sign * row.change.estimate for row in scene.compared.ledger}
     seconds = sum(rows.get(phase, 0.0) for phase in compiling)
-    silent = max(rows.get("unlogged", 0.0), 0.0) if scene.compared.change("graph_compile_general_shape") is None else 0.0
-    if seconds + silent <= 0:
+    if scene.compared.change("graph_compile_general_shape") is None:  # the line that would state it is missing
+        seconds += max(rows.get("unlogged", 0.0), 0.0)
+    seconds -= max(scene.general - 1, 0.0) * sum(scene.better_s(phase) for phase in compiling if phase in rows)
+    if seconds <= 0:
         return None
     changes = scene.compared.changes
     shown = [scene.says(changes[phase]) for phase in compiling if phase in changes and changes[phase].sure]
-    versions = _versions(scene)
+    compiled = f"graphs were compiled in {misses[0]:.0%} of the worse side's starts, in {misses[1]:.0%} of the better side's"
+    other = versions(scene)
     return _Found(
         "cold_cache",
         "compile cache",
-        seconds + silent,
-        True,
+        seconds,
         tuple(phase for phase in compiling if phase in changes) or ("unlogged",),
-        (
-            f"graphs were compiled in {misses[0]:.0%} of the worse side's starts, in {misses[1]:.0%} of the better side's",
-            *shown,
-        ),
-        (),
-        ("why the cache missed: its key holds the version, the model's code and the settings",),
-        f"a cache key that changed with the version ({versions})" if versions else "a cache key that changed with a setting",
-        "ls -la ~/.cache/vllm/torch_compile_cache; keep that folder over restarts; a second start should be fast",
+        (compiled, *shown),
+        missing=("why the cache missed: its key holds the version, the model's code and the settings",),
+        looks_like=f"a cache key that changed with the {other}" if other else "a cache key that changed with a setting",
+        next_check="ls -la ~/.cache/vllm/torch_compile_cache; keep that folder over restarts; a second start should be fast",
+        stated=True,
+        decisive=True,
     )
 
 
@@ -189,60 +157,134 @@ def _download(scene: Scene) -> _Found | None:
     rose = scene.rose("download_weights")
     if rose is None and here - there < MOST:
         return None
-    around = [phase for phase in ("download_weights", "model_loading", "model_info", "worker_init") if scene.rose(phase)]
+    around = (
+        ["download_weights"]
+        if rose
+        else [p for p in ("load_weights", "model_loading", "model_info", "worker_init") if scene.rose(p)]
+    )
     if not around:
         return None
-    changes = scene.compared.changes
-    seconds = scene.delta(around[0])
-    if around[0] != "download_weights":
-        seconds -= max(scene.delta("load_weights"), 0.0) if around[0] == "model_loading" else 0.0
+    shares = f"{here:.0%} of the worse side's starts download, {there:.0%} of the better side's"
     return _Found(
         "network",
         "Host",
-        seconds,
-        True,
+        scene.excess(around[0]),
         tuple(around),
-        (
-            f"{here:.0%} of the starts of the worse side download, {there:.0%} of the better side",
-            *(scene.says(changes[phase]) for phase in around[:2]),
-        ),
-        (),
-        ("the network's own counters: a log has none",),
-        "a model that was new or renamed: it has to be downloaded once (software_change)",
-        "download ahead: hf download MODEL; then start with HF_HUB_OFFLINE=1",
+        (shares, *(scene.says(scene.compared.changes[phase]) for phase in around[:2])),
+        missing=("the network's own counters: a log has none",),
+        looks_like="a model that is new or renamed: it has to be downloaded once (software_change)",
+        next_check="download ahead: hf download MODEL; then start with HF_HUB_OFFLINE=1",
+        stated=True,
+        decisive=True,
     )
+
+
+def _straggler(scene: Scene) -> _Found | None:
+    """One process takes much longer than its peers, and did not on the better side."""
+    for change in scene.compared.ledger:
+        lags = scene.straggler(change.phase)
+        if lags and scene.rose(change.phase):
+            text = f"{change.title}: {lags[0]} takes {lags[1]:.1f} x the median of all processes, which wait for it"
+            return _Found(
+                "straggler_rank",
+                lags[0],
+                scene.excess(change.phase),
+                (change.phase,),
+                (text, scene.says(change)),
+                looks_like="a node or a disk of its own that is slower: its peers would not share it",
+                next_check=f"look at the machine and the device of {lags[0]}",
+                decisive=True,
+            )
+    return None
+
+
+def _weights(scene: Scene) -> _Found | None:
+    """Reading the weights takes longer, and computing does not: they come from somewhere slower."""
+    load = scene.rose("load_weights")
+    here, there = scene.share_with("download", "yes")
+    if load is None or _other_size(scene) or scene.straggler("load_weights") or here - there >= MOST:
+        return None
+    rates = _rates(scene)
+    quiet = scene.quiet(ON_CORES)
+    files = [phase for phase in FILES if phase != "load_weights" and scene.rose(phase)]
+    evidence = [scene.says(load)]
+    if rates:
+        evidence.append(f"weights came at {rates[1]:.2f} GiB/s on the better side, at {rates[0]:.2f} GiB/s on the worse one")
+    evidence += [f"other files took longer, too: {scene.says(scene.compared.changes[phase])}" for phase in files]
+    if quiet:
+        evidence.append(f"did not rise with it: {_titles(quiet)}: the cores are not slower")
+    where, against = _where_from(scene, rates)
+    return replace(
+        where,
+        seconds=scene.excess("load_weights") + sum(max(scene.excess(phase), 0.0) for phase in files),
+        phases=("load_weights", "model_loading", *files),
+        evidence_for=tuple(evidence),
+        evidence_against=tuple(against),
+    )
+
+
+def _where_from(scene: Scene, rates: tuple[float, float] | None) -> tuple[_Found, list[str]]:
+    """Return what keeps the weights, by how fast and how steadily they came; and what speaks against it."""
+    check = "fincore MODEL/*.safetensors (or vmtouch MODEL) before a start; start twice: the second is fast if it was cold"
+    loads = np.array([start.seconds("load_weights") or 0.0 for start in scene.worse])
+    unsteady = len(loads) >= _LEAST_TOGETHER and float(loads.std(ddof=1) / loads.mean()) >= _UNSTEADY
+    filesystem = scene.usual("filesystem")[0] or ""
+    if scene.usual("weights_from")[0]:
+        missing = ("the network's own counters: a log has none",)
+        return _Found("network", "object store", 0.0, (), (), (), missing, "", "load the weights from a local disk once"), []
+    fast = rates is not None and rates[1] >= _MEMORY_GIB_PER_S
+    if _NETWORKED.search(filesystem) and not fast:
+        missing = (f"counters of the network and of the {filesystem} server",)
+        looks = "an emptied page cache (cold_cache)"
+        return _Found(
+            "network", filesystem, 0.0, (), (), (), missing, looks, "nfsiostat 1, or the file server's own graphs"
+        ), []
+    missing = ("what was in the page cache before the start, and the disk's own counters: a log has neither",)
+    against = []
+    if rates and rates[1] < _DISK_GIB_PER_S:
+        against.append(f"the better side read at {rates[1]:.2f} GiB/s, which a disk can: no cache need have helped")
+    if unsteady:
+        against.append(f"from start to start it takes {loads.min():.1f} to {loads.max():.1f} s: others use the disk, too")
+    if (against or unsteady) and not fast:
+        disk = _Found(
+            "disk_io", "Disk", 0.0, (), (), (), missing, "an emptied page cache (cold_cache)", f"iostat -x 1; {check}"
+        )
+        return disk, []
+    looks = (
+        f"a busy or slower disk (disk_io); the checkpoint is on {filesystem}"
+        if filesystem
+        else "a busy or slower disk (disk_io)"
+    )
+    decisive = scene.ratio("load_weights") >= _TIMES and not unsteady
+    return _Found("cold_cache", "page cache", 0.0, (), (), (), missing, looks, check, decisive=decisive), against
 
 
 def _built_kernels(scene: Scene) -> _Found | None:
     """A silence, or a first run, where kernels are built when they are not in a cache."""
-    stated = [phase for phase in ("warmup_run", "kernel_autotune") if scene.rose(phase) and scene.delta(phase) >= _GROWS_S]
-    silent = _grown_silences(scene)
-    built = [phase for phase in silent if phase in _KERNELS_ARE_BUILT or _hints(scene, phase)]
-    if (
-        scene.share_with("compile_cache", "miss", "partly")[0] - scene.share_with("compile_cache", "miss", "partly")[1]
-        >= MOST
-    ):
-        built = []  # compiling graphs is silent, too
-    if not stated and not built:
+    quiet = scene.quiet(ON_CORES)
+    steps = [phase for phase in ("warmup_run", "kernel_autotune") if scene.rose(phase) and scene.excess(phase) >= _GROWS_S]
+    steps = [phase for phase in steps if _only_this(scene, phase, quiet)]
+    silent = [phase for phase in _grown_silences(scene) if _only_this(scene, f"silence: {phase}", quiet)]
+    known = scene.share_with("compile_cache", "miss", "partly")
+    built = [phase for phase in silent if _place_or_word(scene, phase)] if known[0] - known[1] < MOST else []
+    if not steps and not built:
         return None
     changes = scene.compared.changes
-    evidence = [scene.says(changes[phase]) for phase in stated]
+    evidence = [scene.says(changes[phase]) for phase in steps]
     for phase in built:
         evidence += [scene.says(changes[f"silence: {phase}"]), _between(scene, phase)]
-    quiet = [phase for phase in scene.measured(COMPUTE) if phase not in scene.risen(scene.measured(COMPUTE))]
     if quiet:
-        evidence.append(f"did not rise with it: {', '.join(KIND[phase].title for phase in quiet)}: the cores are not slower")
-    named = any(_hints(scene, phase) for phase in built) or bool(stated)
-    ends = [gap for phase in built if (gap := scene.longest_gap(phase))]
-    graphs = any(re.search(r"compil", f"{gap.within} {gap.after}", re.IGNORECASE) for gap in ends)
+        evidence.append(f"did not rise with it: {_titles(quiet)}: the cores are not slower")
+    worded = bool(steps) or any(_says_building(scene, phase) for phase in built)
+    phases = (*steps, *(f"silence: {phase}" for phase in built))
+    graphs = scene.usual("compile_cache")[0] != "hit" and any(_ends_compiled(scene, phase) for phase in built)
     return _Found(
         "cold_cache",
         "compile cache" if graphs else "kernel cache",
-        sum(scene.delta(phase) for phase in stated) + sum(scene.delta(f"silence: {phase}") for phase in built),
-        False,
-        (*stated, *(f"silence: {phase}" for phase in built)),
+        sum(scene.excess(phase) for phase in phases),
+        phases,
         tuple(evidence),
-        () if named else ("no line says that kernels were built then: it is what happens at that place",),
+        () if worded or graphs else ("no line says that kernels were built then: it is what is done at that place",),
         ("what ran during the silence: a log does not say",),
         "a process that waits for another one, or for a lock that a killed server left in a cache",
         "while it is silent: py-spy dump --pid PID; ps aux | grep -E 'nvcc|ninja|hipcc|ptxas'; keep ~/.cache over restarts "
@@ -250,60 +292,70 @@ def _built_kernels(scene: Scene) -> _Found | None:
     )
 
 
+def _only_this(scene: Scene, phase: str, quiet: list[str]) -> bool:
+    """Tell a phase that grew by itself, or out of nothing, from one that grew as all work did."""
+    ratio = scene.ratio(phase)
+    return ratio >= _TIMES * max(scene.general, 1.0) or (bool(quiet) and ratio >= 1.5)
+
+
+def _place_or_word(scene: Scene, phase: str) -> bool:
+    in_sglang = phase == "server_start" and scene.worse[0].engine == "sglang"  # its warm-up request runs there
+    return phase in _KERNELS_RUN_FIRST or in_sglang or _says_building(scene, phase)
+
+
+def _cpu_contention(scene: Scene) -> _Found | None:
+    """Everything that takes a core takes longer, what reads files as well as what does not."""
+    on_cores, files = scene.measured(ON_CORES), scene.measured(FILES)
+    measured = [*on_cores, *files]
+    moved = [phase for phase in measured if scene.ratio(phase) >= RISES]
+    computing = [phase for phase in moved if phase in on_cores]
+    sure = scene.risen(measured)
+    if len(sure) < _LEAST_TOGETHER or len(moved) < _TOGETHER * len(measured) or 2 * len(computing) <= len(on_cores):
+        return None
+    ratios = np.array(sorted(scene.ratio(phase) for phase in moved))
+    factor = scene.general if scene.measured(COMPUTE) else float(np.median(ratios))
+    if factor < RISES:
+        return None
+    changes = scene.compared.changes
+    quiet = [phase for phase in measured if phase not in moved]
+    together = (
+        f"{len(moved)} of {len(measured)} phases that take a core rose together, to {ratios[0]:.2f} to {ratios[-1]:.2f} x"
+    )
+    by_size = sorted(sure, key=lambda phase: -scene.delta(phase))
+    grown = [min((factor - 1) * _row_better(scene, row), scene.sign * row.change.estimate) for row in scene.compared.ledger]
+    return _Found(
+        "cpu_contention",
+        "Host",
+        sum(max(seconds, 0.0) for seconds in grown),
+        tuple(by_size),
+        (together, *(scene.says(changes[phase]) for phase in by_size[:3])),
+        (f"did not rise: {_titles(quiet)}",) if quiet else (),
+        looks_like="a lower CPU clock (cpu_frequency), a CPU limit (cpu_quota), fewer cores: a log does not tell them apart",
+        next_check="while a server starts: rca collect --no-profile -o start --duration 60; who else runs: pidstat -u 1",
+    )
+
+
+def _row_better(scene: Scene, row: Change) -> float:
+    return (row.normal_s if scene.sign > 0 else row.abnormal_s) or 0.0
+
+
 def _software(scene: Scene) -> _Found | None:
     """The sides were started with other versions or settings."""
-    said = _versions(scene)
-    differing = _settings(scene)
-    if not said and not differing:
+    evidence = [text for text in (versions(scene), *settings(scene)) if text][:7]
+    if not evidence:
         return None
-    risen = [c for c in scene.compared.ledger if c.sure and scene.sign * c.change.estimate > 0]
-    evidence = [said] if said else []
-    evidence += [f"{name}: {normal} → {abnormal}" for name, normal, abnormal in differing[:6]]
+    rows = sorted(scene.compared.ledger, key=lambda row: -scene.sign * row.change.estimate)
     return _Found(
         "software_change",
         "Host",
         0.0,
-        False,
-        tuple(change.phase for change in risen),
+        tuple(row.phase for row in rows if row.sure and scene.sign * row.change.estimate > 0),
         tuple(evidence),
-        (),
+        () if costly(scene) else ("none of these settings is known to cost time at the start",),
         ("a start of each version or setting on the same machine, one after the other",),
         "a coincidence: what differs need not be what made it slow",
         "start the worse side with the better side's version and settings",
     )
-
-
-def _hardware(scene: Scene) -> _Found | None:
-    worse, better = scene.usual("platform")
-    if not worse or not better or worse == better:
-        return None
-    text = f"platform {better} on the better side, {worse} on the worse one"
-    return _Found(
-        "hardware_change", "Host", abs(scene.compared.change_s), True, (), (text,), (), (), "", "compare on the same device"
-    )
-
-
-def _straggler(scene: Scene) -> _Found | None:
-    """One process takes much longer than its peers, and did not on the better side."""
-    for change in scene.compared.ledger:
-        if scene.rose(change.phase) is None:
-            continue
-        worse, better = (_lag(own, change.phase) for own in (scene.worse, scene.better))
-        if worse and worse[1] >= max(1.5 * (better[1] if better else 1.0), 1.5):
-            text = f"{change.title}: {worse[0]} takes {worse[1]:.1f} x the median of its peers"
-            return _Found(
-                "straggler_rank",
-                worse[0],
-                scene.delta(change.phase),
-                False,
-                (change.phase,),
-                (text, scene.says(change)),
-                (),
-                (_NOT_IN_A_LOG,),
-                "a rank whose node or disk is slower",
-                f"look at the machine and the device of {worse[0]}",
-            )
-    return None
 
 
 def _unexplained(scene: Scene, total: float) -> _Found:
@@ -315,25 +367,20 @@ def _unexplained(scene: Scene, total: float) -> _Found:
         "unexplained",
         "Host",
         0.0,
-        False,
         tuple(row.phase for row in largest),
         (*(scene.says(row) for row in largest), *silent),
-        (),
-        (_NOT_IN_A_LOG,),
-        "",
-        "while a server starts: py-spy dump --pid PID, and rca collect --no-profile -o start --duration 60",
+        next_check="while a server starts: py-spy dump --pid PID, and rca collect --no-profile -o start --duration 60",
     )
 
 
 _RULES: tuple[Callable[[Scene], _Found | None], ...] = (
     _hardware,
     _compile_cache,
-    _weights_from_disk,
     _download,
+    _straggler,
+    _weights,
     _built_kernels,
     _cpu_contention,
-    _straggler,
-    _software,
 )
 
 
@@ -341,13 +388,21 @@ def _grown_silences(scene: Scene) -> list[str]:
     """Return the phases in which a silence grew by seconds that matter, longest first."""
     least = max(_GROWS_S, 0.1 * abs(scene.compared.change_s))
     grown = [phase.removeprefix("silence: ") for phase in scene.compared.changes if phase.startswith("silence: ")]
-    grown = [phase for phase in grown if scene.rose(f"silence: {phase}") and scene.delta(f"silence: {phase}") >= least]
-    return sorted(grown, key=lambda phase: -scene.delta(f"silence: {phase}"))
+    grown = [phase for phase in grown if scene.rose(f"silence: {phase}") and scene.excess(f"silence: {phase}") >= least]
+    return sorted(grown, key=lambda phase: -scene.excess(f"silence: {phase}"))
 
 
-def _hints(scene: Scene, phase: str) -> bool:
+def _says_building(scene: Scene, phase: str) -> bool:
+    """Tell whether a line at the silence's beginning, or in it, says that something is being built."""
     gap = scene.longest_gap(phase)
-    return gap is not None and bool(_BUILDING.search(f"{gap.before} {gap.within} {gap.after}"))
+    return gap is not None and any(
+        _BUILDING.search(text) and not _NOT_BUILDING.search(text) for text in (gap.before, gap.within)
+    )
+
+
+def _ends_compiled(scene: Scene, phase: str) -> bool:
+    gap = scene.longest_gap(phase)
+    return gap is not None and bool(_COMPILED.search(gap.after))
 
 
 def _between(scene: Scene, phase: str) -> str:
@@ -358,13 +413,16 @@ def _between(scene: Scene, phase: str) -> str:
     return f"{gap.seconds:.0f} s without a line between “{gap.before}” (line {gap.lines[0]}) and “{gap.after}”{within}"
 
 
+def _titles(phases: list[str]) -> str:
+    return ", ".join(KIND[phase].title for phase in phases)
+
+
 def _rates(scene: Scene) -> tuple[float, float] | None:
     """Return GiB/s of the weights on the worse and the better side, where both logs state their size."""
     rates = []
     for side in (scene.worse, scene.better):
-        own = [
-            float(s.facts["weights_gib"]) / (s.seconds("load_weights") or math.nan) for s in side if "weights_gib" in s.facts
-        ]
+        sized = [start for start in side if "weights_gib" in start.facts]
+        own = [float(start.facts["weights_gib"]) / (start.seconds("load_weights") or math.nan) for start in sized]
         if not own:
             return None
         rates.append(sum(own) / len(own))
@@ -372,41 +430,5 @@ def _rates(scene: Scene) -> tuple[float, float] | None:
 
 
 def _other_size(scene: Scene) -> bool:
-    sizes = [float(size) for size in scene.usual("weights_gib") if size]
-    return len(sizes) == 2 and abs(sizes[0] / sizes[1] - 1) > 0.02 if all(sizes) else False
-
-
-def _versions(scene: Scene) -> str:
-    sides = [sorted({s.version for s in own if s.version}) for own in (scene.compared.normal, scene.compared.abnormal)]
-    if not all(sides) or sides[0] == sides[1]:
-        return ""
-    return f"version {' or '.join(sides[0])} → {' or '.join(sides[1])}"
-
-
-def _settings(scene: Scene) -> list[tuple[str, str, str]]:
-    """Return settings that have one value in all starts of a side and another one in all of the other."""
-    sides = scene.compared.normal, scene.compared.abnormal
-    found = []
-    for name in sorted({name for own in sides for start in own for name in start.parameters}):
-        values = [{start.parameters.get(name, "not given") for start in own} for own in sides]
-        stated = all(name in start.parameters for own in sides for start in own)
-        if all(len(own) == 1 for own in values) and values[0] != values[1] and (stated or not _whole_configuration(scene)):
-            found.append((name, values[0].pop(), values[1].pop()))
-    return found
-
-
-def _whole_configuration(scene: Scene) -> bool:
-    """Tell whether versions differ: then a setting that only one side lists may be as old as the other version's default."""
-    return bool(_versions(scene))
-
-
-def _lag(starts: tuple[Startup, ...], phase: str) -> tuple[str, float] | None:
-    """Return the process that takes longest compared with the median of its peers, the same one in every start."""
-    found = []
-    for start in starts:
-        own = sorted(start.phases[phase].by_process, key=lambda pair: pair[1]) if phase in start.phases else []
-        if len(own) < 3 or own[len(own) // 2][1] <= 0:
-            return None
-        found.append((re.sub(r"\s*\bpid=\d+", "", own[-1][0]), own[-1][1] / own[len(own) // 2][1]))
-    same = len({name for name, _ in found}) == 1
-    return (found[0][0], min(lag for _, lag in found)) if found and same else None
+    worse, better = scene.usual("weights_gib")
+    return bool(worse and better and abs(float(worse) / max(float(better), 1e-9) - 1) > 0.02)

@@ -43,7 +43,7 @@ class Change:
         normal_s: mean seconds; None where no start has it.
         abnormal_s: the same.
         change: difference of means, with its interval where it can be had (else it is as wide as it is uncertain: NaN).
-        p: Welch's; None where there are too few starts.
+        p: Welch's, of logarithms where all values are above 0; None where there are too few starts.
         u_p: two-sided Mann-Whitney U; 1 where either side has one start.
         q: p with false-discovery control over the phases.
         sure: more than chance and rounding, and large enough to matter.
@@ -131,7 +131,7 @@ def compare(normal: Startups, abnormal: Startups) -> Compared | str:
 
 
 def _total(starts: list[Startup]) -> str | None:
-    """Return the total that means the same in all starts: the actual one ends at readiness in some logs, earlier in others."""
+    """Return the total that means the same in all starts: the actual one does not end at the same point in all logs."""
     for id_ in TOTALS[::-1]:
         if all(id_ in start.phases and start.phases[id_].seconds > 0 for start in starts):
             kinds = {(start.phases[id_].source, start.outcome) for start in starts}
@@ -235,6 +235,8 @@ def _change(phase: str, title: str, x: Floats, y: Floats, resolution: float) -> 
     estimate = (means[1] or 0.0) - (means[0] or 0.0)
     tested = few_means(x, y, resolution) if len(x) and len(y) else None
     shift, p = tested if tested else (Shift(estimate, math.nan, math.nan), None)
+    if p is not None and min(x.min(), y.min()) > 0:  # durations spread in proportion: what is slow varies more
+        p = (few_means(np.log(x), np.log(y), resolution / min(x.mean(), y.mean())) or (None, p))[1]
     u_p = float(mann_whitney_p([x], [y])[0]) if len(x) and len(y) else 1.0
     biggest = max(means[0] or 0.0, means[1] or 0.0)
     only_one_side = not (len(x) and len(y))

@@ -62,7 +62,8 @@ def read_lines(lines: list[Line], engine: str) -> Read | None:
         marks += [Mark(mark.id, now, line.process, index) for mark in LANDMARKS if mark.pattern.search(line.text)]
         if ready is None and READY[engine].search(line.text):
             ready = now
-    resolution = 1.0 if all(stamp == int(stamp) for stamp in stamps) else 1e-3
+    whole = sum(stamp == int(stamp) for stamp in stamps)
+    resolution = 1.0 if whole > len(stamps) / 2 else 1e-3  # libraries stamp finer than the engines that load them
     return Read(moments, marks, stamps[0], max(stamps), ready, resolution)
 
 
