@@ -290,8 +290,8 @@ def comparison_document(result: StartupComparison) -> Document:
 
 
 _PHASES_SAY = (
-    "Means over starts, Δ = abnormal - normal with Welch's interval; p of Welch's t (of logarithms), U p of Mann-Whitney, q of "
-    "the former with false-discovery control over the phases. Sure: more than chance and rounding, and large enough to matter."
+    "Means over starts, Δ = abnormal - normal with Welch's interval; p of Welch's t (of logarithms), U p of Mann-Whitney; "
+    "q of the former, with false-discovery control over the phases. Sure: more than chance and rounding, and large enough."
 )
 
 

@@ -31,6 +31,7 @@ came from a disk all along. In between either is possible."""
 
 _UNSTEADY = 0.25
 _TIMES = 3.0
+_STANDS_OUT = 1.5
 _GROWS_S = 5.0
 _KERNELS_RUN_FIRST = ("init_engine", "kv_cache_profiling", "torch.compile")
 _BUILDING = re.compile(
@@ -263,8 +264,8 @@ def _built_kernels(scene: Scene) -> _Found | None:
     """A silence, or a first run, where kernels are built when they are not in a cache."""
     quiet = scene.quiet(ON_CORES)
     steps = [phase for phase in ("warmup_run", "kernel_autotune") if scene.rose(phase) and scene.excess(phase) >= _GROWS_S]
-    steps = [phase for phase in steps if _only_this(scene, phase, quiet)]
-    silent = [phase for phase in _grown_silences(scene) if _only_this(scene, f"silence: {phase}", quiet)]
+    steps = [phase for phase in steps if _only_this(scene, phase)]
+    silent = [phase for phase in _grown_silences(scene) if _only_this(scene, f"silence: {phase}")]
     known = scene.share_with("compile_cache", "miss", "partly")
     built = [phase for phase in silent if _place_or_word(scene, phase)] if known[0] - known[1] < MOST else []
     if not steps and not built:
@@ -292,10 +293,11 @@ def _built_kernels(scene: Scene) -> _Found | None:
     )
 
 
-def _only_this(scene: Scene, phase: str, quiet: list[str]) -> bool:
-    """Tell a phase that grew by itself, or out of nothing, from one that grew as all work did."""
-    ratio = scene.ratio(phase)
-    return ratio >= _TIMES * max(scene.general, 1.0) or (bool(quiet) and ratio >= 1.5)
+def _only_this(scene: Scene, phase: str) -> bool:
+    """Tell a phase that grew out of nothing, or by much more than what takes a core, from one that grew as all work did."""
+    others = [scene.ratio(other) for other in scene.measured(ON_CORES) if other != phase]
+    usual = max(float(np.median(others)), 1.0) if others else math.inf
+    return scene.ratio(phase) >= min(_TIMES * max(scene.general, 1.0), _STANDS_OUT * usual)
 
 
 def _place_or_word(scene: Scene, phase: str) -> bool:
