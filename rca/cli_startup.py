@@ -36,7 +36,9 @@ Exit codes:
     "[default: a terminal gets tables, a pipe md]",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write it to PATH instead of stdout.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="PATH", help="Write a page with a waterfall of each start.")
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="PATH", help="Also write a page with a waterfall of each start."
+)
 @click.option(
     "--for",
     "target",
@@ -75,8 +77,8 @@ def startup(
     }
     if output:
         files.write_file(output, texts[kind or "md"]())
-    elif kind or not (html or sys.stdout.isatty()):
+    elif kind or not sys.stdout.isatty():
         cli_output.to_stdout(texts[kind or "md"]())
-    elif sys.stdout.isatty():
+    else:
         document.show(shown)
     sys.exit(0 if found.startups.usable else 4)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from traces import decode_trace, write_pair, write_trace
@@ -187,8 +188,9 @@ print(sorted(sys.modules))"""
 def help_examples() -> list[str]:
     examples = []
     runner = CliRunner()
-    lab = [f"lab {command}" for command in command_line.lab.commands]
-    for command in ["", *command_line.cli.commands, *lab]:
+    groups = {name: group for name, group in command_line.cli.commands.items() if isinstance(group, click.Group)}
+    within = [f"{name} {command}" for name, group in groups.items() for command in group.commands]
+    for command in ["", *command_line.cli.commands, *within]:
         text = runner.invoke(command_line.cli, [*command.split(), "--help"]).output
         assert "Examples:" in text, f"rca {command} --help shows no example"
         examples += re.findall(r"^ +(rca .*)$", text.split("Examples:")[1], flags=re.MULTILINE)
