@@ -709,3 +709,41 @@ def test_a_start_that_alone_was_slow_is_named(tmp_path: Path) -> None:
     result = sides(tmp_path, normal, abnormal)
     assert result.compared.status == "insufficient_data"
     assert [text for text in result.warnings if text.startswith("abnormal: start2.log takes 18")]
+
+
+# --- real logs, made by this project
+
+
+def test_the_real_starts_of_the_fixture() -> None:
+    folder = Path(__file__).parents[1] / "fixtures" / "startup"
+    starts = read([folder]).starts
+    assert [(start.engine, start.outcome) for start in starts] == [("vllm", "ready")] * 6 + [("sglang", "ready")]
+    assert {start.version for start in starts[:6]} == {"0.32.0"}
+    sglang = starts[-1]
+    assert (sglang.seconds("load_weights"), sglang.seconds("kv_cache_init")) == (0.13, 0.54)
+    assert sglang.gaps[0].before == "No chat template found, defaulting to 'string' content format"
+    assert sglang.gaps[0].after == "Init parallel begin."
+
+
+def test_a_compile_cache_that_was_really_deleted() -> None:
+    folder = Path(__file__).parents[1] / "fixtures" / "startup"
+    result = compare_startups(folder / "normal", folder / "abnormal")
+    assert result.compared.status == "slower"
+    assert causes(result) == ["cold_cache/compile cache"]
+    assert causes(compare_startups(folder / "abnormal", folder / "normal")) == ["cold_cache/compile cache"]
+
+
+def test_real_logs_of_many_kinds(shared_data: Path) -> None:
+    starts = {start.name.rpartition("/")[2]: start for start in read([shared_data / "own", shared_data / "traces"]).starts}
+    outcomes = {name: start.outcome for name, start in starts.items() if name.endswith(".log")}
+    failed = {name for name, outcome in outcomes.items() if outcome == "failed"}
+    assert failed == {
+        "startup-crash-layerwise-nvtx.log",
+        "startup-fails-no-cpu-engine-env.log",
+        "startup-fails-no-sgl_kernel.log",
+    }
+    assert starts["startup-fails-no-sgl_kernel.log"].problem == "ModuleNotFoundError: No module named 'sgl_kernel'"
+    slow = starts["qwen36.log"]
+    assert (slow.seconds("warmup_run"), slow.seconds("init_engine"), slow.version) == (622.2, 755.17, "0.25.1")
+    assert slow.seconds("actual_total_time") == pytest.approx(943, abs=1)
+    assert abs(slow.seconds("unlogged")) < 60
