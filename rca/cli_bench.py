@@ -192,22 +192,22 @@ def report(path: Path, kind: str | None, output: Path | None, target: str, quiet
     """Sum up a model run: each run, means with intervals, operators by self device time.
 
     PATH is a folder of `rca bench run`, or a text: a pasted log with lines of runs, or anything with operator tables of
-    torch.profiler (key_averages().table()) in it. Of a text with several model runs, PATH#2 is the second.
+    torch.profiler (key_averages().table()) in it. Of several model runs in a text all are shown; PATH#2 is the second.
     """
-    from rca.bench import read  # noqa: PLC0415  (imports take longer than --help may)
+    from rca.bench import read, read_all  # noqa: PLC0415  (imports take longer than --help may)
     from reports import bench as drawn  # noqa: PLC0415
     from reports import bench_data, document, files, terminal  # noqa: PLC0415
 
     inputs = [path, Path(str(path).rpartition("#")[0] or path)]
     files.check_outputs(None, [output] if output else [], inputs, force=False)
-    found = read(path)
+    found = read_all(path) if kind in (None, "md") else (read(path),)
+    shown = drawn.bench_documents(found)
     if not quiet:
-        terminal.notes(found.warnings)
-    shown = drawn.bench_document(found)
+        terminal.notes(shown.warnings)
     texts = {
         "md": lambda: document.markdown(shown, target),
-        "csv": lambda: bench_data.bench_csv(found),
-        "json": lambda: bench_data.bench_json(found),
+        "csv": lambda: bench_data.bench_csv(found[0]),
+        "json": lambda: bench_data.bench_json(found[0]),
     }
     if output and output != Path("-"):
         files.write_file(output, texts[kind or "md"]())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from rca.bench import BenchComparison, BenchRun, Measured, OperatorLedger, Summary, operators_by_time, summaries
@@ -43,6 +44,24 @@ def bench_document(run: BenchRun) -> Document:
         lead=_lead(run),
         sections=tuple(section for section in sections if section),
         warnings=run.warnings,
+        version=f"rca {__version__} ({BENCH_SCHEMA})",
+    )
+
+
+def bench_documents(runs: tuple[BenchRun, ...]) -> Document:
+    """Format all model runs of a text, one after the other."""
+    if len(runs) == 1:
+        return bench_document(runs[0])
+    sections: list[Section] = []
+    for number, run in enumerate(runs, start=1):
+        own = bench_document(run)
+        sections.append(Section(f"#{number} {run.label}", own.lead))
+        sections += [replace(section, level=section.level + 1) for section in own.sections]
+    return Document(
+        title=f"Model runs: {', '.join(run.label for run in runs)}",
+        lead=(f"{len(runs)} model runs; FILE#1 is the first, as in `rca compare FILE#1 FILE#2`.",),
+        sections=tuple(sections),
+        warnings=tuple(warning for run in runs for warning in run.warnings),
         version=f"rca {__version__} ({BENCH_SCHEMA})",
     )
 

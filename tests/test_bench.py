@@ -13,7 +13,7 @@ from bench_tables import FIXTURES, MODEL, OP_TABLE, Row, run_lines, table, the_s
 from click.testing import CliRunner
 
 from collectors import bench as collecting
-from rca.bench import compare, read
+from rca.bench import compare, read, read_all
 from rca.cli_bench import bench as commands
 from rca.errors import InputError, RcaError
 from reports import bench as drawn
@@ -294,6 +294,24 @@ def test_names_from_files_are_escaped(tmp_path: Path) -> None:
     outside_code = re.sub(r"`[^`]*`", "", text)
     assert "<b>" not in outside_code
     assert "](http://x)" not in outside_code
+
+
+def test_one_command_makes_all_tables_of_the_seed(seed: Path) -> None:
+    """Every figure of every timed run, and of every summary, in the order of the document."""
+    text = document.markdown(drawn.bench_documents(read_all(seed)), "full")
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| prompt")
+    ]
+    runs = [(row[2], row[3], row[4], row[5]) for row in cells if re.fullmatch(r"\d/5", row[1])]
+    figures = r"延迟=([\d.]+)s, 生成(\d+) tokens, 吞吐量=([\d.]+) t/s, 显存=([\d.]+)GB"
+    assert runs == re.findall(figures, seed.read_text())
+    means = [[float(row[i]) for i in (2, 4, 5)] for row in cells if row[1] == "5"]
+    written = re.findall(r"^Qwen3-4B_.*? \| ([\d.]+) +\| ([\d.]+) +\| ([\d.]+)$", seed.read_text(), flags=re.MULTILINE)
+    assert len(means) == 16
+    for found, expected in zip(means, written, strict=True):  # the document's are of times that were not rounded yet
+        assert found == pytest.approx([float(figure) for figure in expected], abs=1.01e-4)
+    operators = [line for line in text.splitlines() if line.startswith("| `aten::mm` ")]
+    assert [re.findall(r"[\d.]+ m?s", line)[0] for line in operators] == ["1.622 s", "966 ms", "1.648 s", "1.638 s"]
 
 
 def test_tables_of_the_seed_in_english(seed: Path) -> None:

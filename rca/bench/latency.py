@@ -39,7 +39,7 @@ class Summary:
         n: timed runs.
         mean_s: of their latencies, seconds.
         ci_s: 95 % interval of that mean (Student's t over repeats); None for fewer than 3 runs, of which it says nothing.
-        throughput: mean, tokens/s; None where it is not known.
+        throughput: tokens/s of all runs together; None where it is not known.
         memory: the highest peak, in ``memory_unit``.
     """
 
@@ -162,16 +162,23 @@ def _summary(runs: list[RunRecord]) -> Summary:
     half = _half_interval(latencies) if n >= _FEWEST else math.nan
     units = {run.memory_unit for run in runs if run.memory}
     peaks = [run.memory.value for run in runs if run.memory] if len(units) == 1 else []
-    throughputs = [run.throughput.value for run in runs if run.throughput]
     return Summary(
         configuration=runs[0].configuration,
         n=n,
         mean_s=mean,
         ci_s=(mean - half, mean + half) if n >= _FEWEST else None,
-        throughput=float(np.mean(throughputs)) if throughputs else None,
+        throughput=_throughput(runs, mean),
         memory=max(peaks) if peaks else None,
         memory_unit=units.pop() if len(units) == 1 else "",
     )
+
+
+def _throughput(runs: list[RunRecord], mean_s: float) -> float | None:
+    """Return tokens per second of all runs together; the mean of what was written where tokens are not known."""
+    if all(run.tokens for run in runs):
+        return sum(run.tokens or 0 for run in runs) / len(runs) / mean_s
+    written = [run.throughput.value for run in runs if run.throughput]
+    return float(np.mean(written)) if written else None
 
 
 def _change(normal: list[RunRecord], abnormal: list[RunRecord], rho: float) -> LatencyChange:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,41 @@ def _chosen_of(folder: Path, number: int | None, source: str) -> BenchRun:
     return _text(texts[0], number, source)
 
 
+def read_all(path: Path | str) -> tuple[BenchRun, ...]:
+    """Read every model run of a text; of anything else the one that `read` reads.
+
+    Raises:
+        InputError: as `read`, but several are no trouble.
+    """
+    place, number = _split(Path(path))
+    if number is not None or not place.is_file():
+        return (read(path),)
+    try:
+        sections, skipped = _sections(place)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror or error}") from None
+    titles = _titles(sections)
+    runs = [_of_section(section, f"{path}#{i}", titles[i - 1], ()) for i, section in enumerate(sections, start=1)]
+    return (replace(runs[0], warnings=(*skipped, *runs[0].warnings)), *runs[1:])
+
+
 def _text(path: Path, number: int | None, source: str) -> BenchRun:
+    sections, skipped = _sections(path)
+    titles = _titles(sections)
+    if number is None and len(sections) > 1:
+        raise InputError(path, f"holds {len(sections)} model runs: {', '.join(titles)}", f"choose one, as in {path}#1")
+    if number is not None and not 1 <= number <= len(sections):
+        raise InputError(path, f"has no model run #{number}; it holds {', '.join(titles)}")
+    chosen = (number or 1) - 1
+    return _of_section(sections[chosen], source, titles[chosen], skipped)
+
+
+def _titles(sections: list[Section]) -> list[str]:
+    return [f"#{i} {section.title}".rstrip() for i, section in enumerate(sections, start=1)]
+
+
+def _sections(path: Path) -> tuple[list[Section], tuple[str, ...]]:
+    """Return the model runs of a text, and what was skipped in it."""
     size = path.stat().st_size
     if size > _MOST_BYTES:
         raise InputError(path, f"is too large for a log of model runs: {size / _GIB:.1f} GiB", "cut out the runs")
@@ -149,13 +184,7 @@ def _text(path: Path, number: int | None, source: str) -> BenchRun:
     if not sections:
         why = f": {found.skipped[0]}" if found.skipped else ""
         raise InputError(path, f"holds no model run{why}", "expected lines of runs, or a table of key_averages() with rows")
-    titles = [f"#{i} {section.title}".rstrip() for i, section in enumerate(sections, start=1)]
-    if number is None and len(sections) > 1:
-        raise InputError(path, f"holds {len(sections)} model runs: {', '.join(titles)}", f"choose one, as in {path}#1")
-    if number is not None and not 1 <= number <= len(sections):
-        raise InputError(path, f"has no model run #{number}; it holds {', '.join(titles)}")
-    chosen = (number or 1) - 1
-    return _of_section(sections[chosen], source, titles[chosen], found.skipped if len(sections) > 1 or found.skipped else ())
+    return sections, found.skipped
 
 
 def _of_section(section: Section, source: str, title: str, skipped: tuple[str, ...]) -> BenchRun:
