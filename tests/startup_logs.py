@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from importlib import resources
 from pathlib import Path
 
 BEGIN = datetime(2025, 7, 17, 13, 40, 56)
@@ -143,3 +145,8 @@ def sglang_log(load: float = 9.0, capture: float = 20.0, warm_up: float = 2.0, v
         log.sglang("max_total_num_tokens=100, chunked_prefill_size=4096, context_len=4096, available_gpu_mem=8 GB", rank)
     log.sglang("INFO:     Application startup complete.").wait(warm_up)
     return log.sglang("The server is fired up and ready to roll!")
+
+
+def schema(name: str) -> dict:
+    """Return one of the JSON Schemas that come with the reports."""
+    return json.loads(resources.files("reports").joinpath(f"schema/{name}.schema.json").read_text())
