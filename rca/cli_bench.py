@@ -179,14 +179,7 @@ Exit codes:
     help="csv: the timed runs. [default: a terminal gets tables, a pipe md]",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it to FILE instead of stdout.")
-@click.option(
-    "--for",
-    "target",
-    type=click.Choice(["github", "gitlab", "jira", "full"]),
-    default="github",
-    show_default=True,
-    help="Where md will be pasted.",
-)
+@cli_output.for_target
 @click.option("-q", "--quiet", is_flag=True, help="No warnings on stderr.")
 def report(path: Path, kind: str | None, output: Path | None, target: str, quiet: bool) -> NoReturn:
     """Sum up a model run: each run, means with intervals, operators by self device time.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rca.cli_output import to_stdout
+from rca.cli_output import for_target, to_stdout
 
 if TYPE_CHECKING:
     from rca.capture import Progress
@@ -75,14 +75,7 @@ Post a report to a ticket:
     metavar="PATH",
     help="Write the detailed table to PATH. For each of these, - is stdout.",
 )
-@click.option(
-    "--for",
-    "target",
-    type=click.Choice(["github", "gitlab", "jira", "full"]),
-    default="github",
-    show_default=True,
-    help="Where the report will be pasted: sets its markup and its length.",
-)
+@for_target
 @click.option("--cycle", metavar="NAME", help=CYCLE_HELP)
 @click.option(
     "--explain",

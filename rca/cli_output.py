@@ -1,10 +1,21 @@
-"""Results on stdout, for every command."""
+"""What all commands share: where a report is pasted, and results on stdout."""
 
 from __future__ import annotations
 
 import sys
 
+import click
+
 from rca.errors import OutputError
+
+for_target = click.option(
+    "--for",
+    "target",
+    type=click.Choice(["github", "gitlab", "jira", "full"]),
+    default="github",
+    show_default=True,
+    help="Where the report will be pasted: sets its markup and its length.",
+)
 
 
 def to_stdout(text: str) -> None:

@@ -39,14 +39,7 @@ Exit codes:
 @click.option(
     "--html", type=click.Path(path_type=Path), metavar="PATH", help="Also write a page with a waterfall of each start."
 )
-@click.option(
-    "--for",
-    "target",
-    type=click.Choice(["github", "gitlab", "jira", "full"]),
-    default="github",
-    show_default=True,
-    help="Where md will be pasted.",
-)
+@cli_output.for_target
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings on stderr.")
 def startup(
     logs: tuple[Path, ...], kind: str | None, output: Path | None, html: Path | None, target: str, quiet: bool

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rca.cli_output import to_stdout
+from rca.cli_output import for_target, to_stdout
 
 if TYPE_CHECKING:
     from rca.sweep import Result
@@ -162,14 +162,9 @@ Exit codes:
     help="Markdown is what a pipe gets; a terminal gets a view of its own.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write the report to PATH.")
-@click.option(
-    "--for",
-    "target",
-    type=click.Choice(["github", "gitlab", "jira", "full"]),
-    help="Fit the report to where it is pasted: markup and size. github by default.",
-)
+@for_target
 @click.option("-q", "--quiet", is_flag=True, help="No warnings on stderr.")
-def report(path: Path, kind: str | None, output: Path | None, target: str | None, quiet: bool) -> None:
+def report(path: Path, kind: str | None, output: Path | None, target: str, quiet: bool) -> None:
     """Report a grid: what it means, and the tables that are derived from it.
 
     FILE is a CSV, JSON lines, parquet or markdown table, told by its content, with one row per cell (mean_time_ms,
@@ -180,8 +175,6 @@ def report(path: Path, kind: str | None, output: Path | None, target: str | None
     from reports.document import show  # noqa: PLC0415
     from reports.sweep import document  # noqa: PLC0415
 
-    if target and kind in ("csv", "json"):
-        raise click.UsageError(f"--for is of markdown; {kind} is the same everywhere")
     if output:
         files.check_outputs(None, [output], [path], force=False)
     result = _result(path)
@@ -189,7 +182,7 @@ def report(path: Path, kind: str | None, output: Path | None, target: str | None
         terminal.notes(result.sweep.warnings)
     if output:
         files.write_file(output, _text(result, kind or "md", target))
-    elif kind is None and target is None and sys.stdout.isatty():
+    elif kind is None and sys.stdout.isatty():
         show(document(result))
     else:
         to_stdout(_text(result, kind or "md", target))
@@ -201,10 +194,10 @@ def _result(path: Path) -> Result:
     return evaluated(path)
 
 
-def _text(result: Result, kind: str, target: str | None) -> str:
+def _text(result: Result, kind: str, target: str) -> str:
     from reports import document  # noqa: PLC0415
     from reports import sweep as drawn  # noqa: PLC0415
 
     if kind == "md":
-        return document.markdown(drawn.document(result), target or "github")
+        return document.markdown(drawn.document(result), target)
     return drawn.sweep_csv(result) if kind == "csv" else drawn.sweep_json(result)
