@@ -86,7 +86,21 @@ def _lead(report: StartupReport) -> tuple[str, ...]:
     for one in report.outliers[:5]:
         peers = f"its {one.n - 1} peers {one.median:.2f} s"
         answers.append(f"`{one.start}` sticks out: {KIND[one.phase].title} takes {one.seconds:.2f} s, {peers}.")
-    return tuple(answers)
+    return (*answers, *_longest_silence(usable))
+
+
+def _longest_silence(starts: tuple[Startup, ...]) -> list[str]:
+    """Say where the longest stretch without a line lies, if it is a tenth of its start."""
+    found = [(gap, start) for start in starts for gap in start.gaps]
+    if not found:
+        return []
+    gap, start = max(found, key=lambda pair: pair[0].seconds)
+    total = start.seconds("actual_total_time")
+    if total is None or gap.seconds < 0.1 * total:
+        return []
+    where = f"{gap.seconds:.0f} s in {KIND[gap.phase].title} of `{start.name}`"
+    between = f"between `{gap.before}` (line {gap.lines[0]}) and `{gap.after}`"
+    return [f"The longest stretch that no line explains: {where}, {between}."]
 
 
 def _responding(moved: list[Response]) -> str:

@@ -184,6 +184,12 @@ def test_a_silence_is_placed(tmp_path: Path) -> None:
     assert start.phases["unlogged"].seconds == pytest.approx(143.7, abs=0.1)
 
 
+def test_the_longest_silence_leads_the_report(tmp_path: Path, rca) -> None:
+    text = rca("startup", Vllm(silence=142.0).log().save(tmp_path / "a.log")).out
+    lead = "The longest stretch that no line explains: 143 s in KV-cache profiling of `a.log`, between"
+    assert f"{lead} `torch.compile takes 7.00 s in total` (line 14) and `Available KV cache memory: 75.57 GiB`." in text
+
+
 def test_heartbeats_break_no_silence(tmp_path: Path) -> None:
     log = Vllm(silence=100.0).log()
     at = next(i for i, line in enumerate(log.lines) if "torch.compile takes" in line)
