@@ -98,8 +98,9 @@ def _longest_silence(starts: tuple[Startup, ...]) -> list[str]:
     total = start.seconds("actual_total_time")
     if total is None or gap.seconds < 0.1 * total:
         return []
-    where = f"{gap.seconds:.0f} s in {KIND[gap.phase].title} of `{start.name}`"
-    between = f"between `{gap.before}` (line {gap.lines[0]}) and `{gap.after}`"
+    name, before, after = (text.replace("`", "'") for text in (start.name, gap.before, gap.after))
+    where = f"{gap.seconds:.0f} s in {KIND[gap.phase].title} of `{name}`"
+    between = f"between `{before}` (line {gap.lines[0]}) and `{after}`"
     return [f"The longest stretch that no line explains: {where}, {between}."]
 
 

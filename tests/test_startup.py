@@ -326,7 +326,8 @@ def test_hostile_lines_are_text(tmp_path: Path, rca) -> None:
     assert "<b>x" not in page
     assert "default-src 'none'" in page
     written = rca("startup", str(tmp_path / "logs")).out
-    assert written.count("<img") == written.count(r"</script><img src=x onerror=alert(1)>\|'_*`")  # within code it is text
+    assert "<img" in written
+    assert "<img" not in re.sub(r"`[^`\n]*`", "", written)  # within code it is text
 
 
 def test_bars_of_files_that_are_there_are_no_download(tmp_path: Path) -> None:
