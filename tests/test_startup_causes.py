@@ -271,3 +271,41 @@ def test_a_compile_cache_that_was_really_deleted() -> None:
     assert result.compared.status == "slower"
     assert causes(result) == ["cold_cache/compile cache"]
     assert causes(compare_startups(folder / "abnormal", folder / "normal")) == ["cold_cache/compile cache"]
+
+
+def test_settings_that_cost_come_before_what_no_line_states(tmp_path: Path) -> None:
+    other = replace(NORMAL.slowed(1.6), gpu_memory="0.5")
+    result = sides(tmp_path, [NORMAL.log() for _ in range(3)], [other.log() for _ in range(3)])
+    assert causes(result) == ["software_change/Host", "cpu_contention/Host"]
+    assert result.causes[0].evidence_for == ("gpu_memory_utilization: 0.9 → 0.5",)
+    assert "version or settings differ, too: gpu_memory_utilization: 0.9 → 0.5" in result.causes[1].evidence_against
+
+
+def test_settings_that_vary_within_a_side_explain_nothing(tmp_path: Path) -> None:
+    slow = NORMAL.slowed(1.6)
+    mixed = [replace(slow, gpu_memory=memory).log() for memory in ("0.5", "0.6", "0.5")]
+    assert causes(sides(tmp_path, [NORMAL.log() for _ in range(3)], mixed)) == ["cpu_contention/Host"]
+
+
+def test_where_kernels_run_first_no_line_need_say_so_but_that_is_said(tmp_path: Path) -> None:
+    silent = replace(NORMAL, silence=142.0)
+    (cause,) = sides(tmp_path, [NORMAL.log() for _ in range(3)], [silent.log() for _ in range(3)]).causes
+    assert cause.evidence_against == ("no line says that kernels were built then: it is what is done at that place",)
+
+
+def test_a_first_run_that_builds_kernels(tmp_path: Path) -> None:
+    def run(silence: float) -> Log:
+        log = replace(NORMAL, silence=silence).log()
+        at = next(i for i, line in enumerate(log.lines) if "Available KV cache" in line)
+        stamp = log.lines[at].split("[")[0]
+        log.lines.insert(at, f"{stamp}[monitor.py:81] Initial profiling/warmup run took {1.0 + silence:.2f} s")
+        return log
+
+    result = sides(tmp_path, [run(0.01 * n) for n in range(3)], [run(300.0 + n) for n in range(3)])
+    (cause,) = result.causes
+    assert (cause.id, cause.device, cause.metrics, cause.evidence_against) == (
+        "cold_cache",
+        "kernel cache",
+        ("warmup_run",),
+        (),
+    )
