@@ -57,6 +57,21 @@ def test_a_disk_that_was_read_before_is_a_disk(tmp_path: Path) -> None:
     assert cause_ids(tmp_path, slow, replace(slow, load=95.0)) == ("slower", ["disk_io/Disk"])
 
 
+def test_weights_on_other_machines_come_over_the_network(tmp_path: Path) -> None:
+    def on(text: str, load: float) -> Log:
+        log = replace(NORMAL, load=load).log()
+        at = next(i for i, line in enumerate(log.lines) if "Starting to load model" in line)
+        log.lines.insert(at + 1, f"{log.lines[at].split('[')[0]}[weight_utils.py:849] {text}")
+        return log
+
+    for text, device in (
+        ("Filesystem type for checkpoints: NFS. Checkpoint size: 7.40 GiB.", "NFS"),
+        ("Streaming s3://models/qwen/model-00001.safetensors", "object store"),
+    ):
+        result = sides(tmp_path / device, [on(text, 2.5) for _ in range(3)], [on(text, 30.0) for _ in range(3)])
+        assert causes(result) == [f"network/{device}"]
+
+
 def test_other_versions_are_named_and_blamed_for_nothing_else(tmp_path: Path) -> None:
     assert cause_ids(tmp_path, NORMAL, replace(NORMAL, version="0.11.0", capture=25.0)) == (
         "slower",
@@ -215,7 +230,9 @@ def test_bars_of_sglang_downloads(tmp_path: Path) -> None:
 def test_unsteady_disks_are_disks(tmp_path: Path) -> None:
     normal = [replace(NORMAL, load=3.7 + 0.02 * n).log() for n in range(5)]
     busy = [replace(NORMAL, load=load).log() for load in (18.0, 52.0, 32.0, 25.0, 19.0)]
-    assert causes(sides(tmp_path, normal, busy))[0] == "disk_io/Disk"
+    result = sides(tmp_path, normal, busy)
+    assert causes(result)[0] == "disk_io/Disk"
+    assert "from start to start it takes 18.0 to 52.0 s: others use the disk, too" in result.causes[0].evidence_for
 
 
 def test_files_that_were_all_cold_are_one_cause(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ _BUILDING = re.compile(
 _NOT_BUILDING = re.compile(r"not available|disabl|doesn't|skipp|not found|took|takes|finished|done|completed", re.IGNORECASE)
 _COMPILED = re.compile(r"saved AOT compiled|Compiling a graph|Cache the graph", re.IGNORECASE)
 _NETWORKED = re.compile(r"NFS|LUSTRE|FUSE|CEPH|CIFS|SMB|9P|GPFS|BEEGFS", re.IGNORECASE)
+_EMPTIED = "an emptied page cache (cold_cache)"
 _NOT_IN_A_LOG = "counters of host and disks: a log has none"
 
 
@@ -112,6 +113,7 @@ def causes_of(compared: Compared) -> tuple[Cause, ...]:
 
 
 def _hardware(scene: Scene) -> _Found | None:
+    """The starts were of different kinds of devices."""
     worse, better = scene.usual("platform")
     if not worse or not better or worse == better:
         return None
@@ -214,50 +216,56 @@ def _weights(scene: Scene) -> _Found | None:
     evidence += [f"other files took longer, too: {scene.says(scene.compared.changes[phase])}" for phase in files]
     if quiet:
         evidence.append(f"did not rise with it: {_titles(quiet)}: the cores are not slower")
-    where, against = _where_from(scene, rates)
-    return replace(
-        where,
-        seconds=scene.excess("load_weights") + sum(max(scene.excess(phase), 0.0) for phase in files),
-        phases=("load_weights", "model_loading", *files),
-        evidence_for=tuple(evidence),
-        evidence_against=tuple(against),
+    source = _source(scene, rates)
+    fits = not source.shared or source.id == "disk_io"
+    return _Found(
+        source.id,
+        source.device,
+        scene.excess("load_weights") + sum(max(scene.excess(phase), 0.0) for phase in files),
+        ("load_weights", "model_loading", *files),
+        (*evidence, *source.shared) if fits else tuple(evidence),
+        () if fits else source.shared,
+        (source.missing,),
+        source.looks_like,
+        source.next_check,
+        decisive=source.id == "cold_cache" and fits and scene.ratio("load_weights") >= _TIMES,
     )
 
 
-def _where_from(scene: Scene, rates: tuple[float, float] | None) -> tuple[_Found, list[str]]:
-    """Return what keeps the weights, by how fast and how steadily they came; and what speaks against it."""
-    check = "fincore MODEL/*.safetensors (or vmtouch MODEL) before a start; start twice: the second is fast if it was cold"
-    loads = np.array([start.seconds("load_weights") or 0.0 for start in scene.worse])
-    unsteady = len(loads) >= _LEAST_TOGETHER and float(loads.std(ddof=1) / loads.mean()) >= _UNSTEADY
+@dataclass(frozen=True)
+class _Source:
+    """Where weights come from. ``shared`` says why it is something that others use, too, or was no cache before."""
+
+    id: str
+    device: str
+    missing: str
+    looks_like: str
+    next_check: str
+    shared: tuple[str, ...] = ()
+
+
+def _source(scene: Scene, rates: tuple[float, float] | None) -> _Source:
+    """Tell what keeps the weights by what the log says of it, and by how fast and how steadily they came."""
+    fast = rates is not None and rates[1] >= _MEMORY_GIB_PER_S
     filesystem = scene.usual("filesystem")[0] or ""
     if scene.usual("weights_from")[0]:
-        missing = ("the network's own counters: a log has none",)
-        return _Found("network", "object store", 0.0, (), (), (), missing, "", "load the weights from a local disk once"), []
-    fast = rates is not None and rates[1] >= _MEMORY_GIB_PER_S
+        counters = "the network's own counters: a log has none"
+        return _Source("network", "object store", counters, "", "load the weights from a local disk once")
     if _NETWORKED.search(filesystem) and not fast:
-        missing = (f"counters of the network and of the {filesystem} server",)
-        looks = "an emptied page cache (cold_cache)"
-        return _Found(
-            "network", filesystem, 0.0, (), (), (), missing, looks, "nfsiostat 1, or the file server's own graphs"
-        ), []
-    missing = ("what was in the page cache before the start, and the disk's own counters: a log has neither",)
-    against = []
+        counters = f"counters of the network and of the {filesystem} server"
+        return _Source("network", filesystem, counters, _EMPTIED, "nfsiostat 1, or the file server's own graphs")
+    loads = np.array([start.seconds("load_weights") or 0.0 for start in scene.worse])
+    shared = []
     if rates and rates[1] < _DISK_GIB_PER_S:
-        against.append(f"the better side read at {rates[1]:.2f} GiB/s, which a disk can: no cache need have helped")
-    if unsteady:
-        against.append(f"from start to start it takes {loads.min():.1f} to {loads.max():.1f} s: others use the disk, too")
-    if (against or unsteady) and not fast:
-        disk = _Found(
-            "disk_io", "Disk", 0.0, (), (), (), missing, "an emptied page cache (cold_cache)", f"iostat -x 1; {check}"
-        )
-        return disk, []
-    looks = (
-        f"a busy or slower disk (disk_io); the checkpoint is on {filesystem}"
-        if filesystem
-        else "a busy or slower disk (disk_io)"
-    )
-    decisive = scene.ratio("load_weights") >= _TIMES and not unsteady
-    return _Found("cold_cache", "page cache", 0.0, (), (), (), missing, looks, check, decisive=decisive), against
+        shared.append(f"the better side read at {rates[1]:.2f} GiB/s, which a disk can: no cache need have helped")
+    if len(loads) >= _LEAST_TOGETHER and float(loads.std(ddof=1) / loads.mean()) >= _UNSTEADY:
+        shared.append(f"from start to start it takes {loads.min():.1f} to {loads.max():.1f} s: others use the disk, too")
+    counters = "what was in the page cache before the start, and the disk's own counters: a log has neither"
+    check = "fincore MODEL/*.safetensors (or vmtouch MODEL) before a start; start twice: the second is fast if it was cold"
+    if shared and not fast:
+        return _Source("disk_io", "Disk", counters, _EMPTIED, f"iostat -x 1; {check}", tuple(shared))
+    looks = "a busy or slower disk (disk_io)" + (f"; the checkpoint is on {filesystem}" if filesystem else "")
+    return _Source("cold_cache", "page cache", counters, looks, check, tuple(shared))
 
 
 def _built_kernels(scene: Scene) -> _Found | None:
