@@ -28,6 +28,8 @@ _ALIKE = 0.15
 """Operators whose times grew by one factor, within this share of it, tell of a clock and not of a program."""
 
 _COVERED = 0.6
+
+_OTHER_KERNELS = "other kernels stand for another device, another library version, or another program"
 _MOST = 4
 
 
@@ -85,8 +87,21 @@ def _software(m: Matter) -> Cause | None:
 
 
 def accounts_for(ledger: OperatorLedger) -> float:
-    """Return the share of the change that new, gone and differently often called operators account for; 0 against it."""
-    return max(ledger.by_calls_us / ledger.change_us, 0.0) if ledger.change_us else 0.0
+    """Return the share of the change that new, gone and differently often called operators account for; 0 against it.
+
+    A kernel that is new or gone does not count: its name holds the device's architecture, tile sizes and library version.
+    """
+    if not ledger.change_us:
+        return 0.0
+    counting = [entry for entry in ledger.entries if ledger.rows != KERNEL or entry.why == "calls"]
+    return max(sum(entry.by_calls_us for entry in counting) / ledger.change_us, 0.0)
+
+
+def replaced(ledger: OperatorLedger) -> float:
+    """Return the share of the change that new and gone operators alone account for."""
+    if not ledger.change_us or ledger.rows == KERNEL:
+        return 0.0
+    return max(sum(entry.change_us for entry in ledger.entries if entry.why in ("new", "gone")) / ledger.change_us, 0.0)
 
 
 def _of_operators(m: Matter, ledger: OperatorLedger) -> tuple[str, ...]:
@@ -137,20 +152,27 @@ def _calls(entry: OperatorChange) -> str:
 def _why_copies(m: Matter, entry: OperatorChange) -> str:
     """Explain copies by dequantisation, only where the side that makes more of them says that it is quantised."""
     run = m.abnormal if entry.change_us > 0 else m.normal
-    if not (is_copy(entry.name) and run.quantised):
+    calls = (entry.abnormal_calls if entry.change_us > 0 else entry.normal_calls) or 0
+    if not (is_copy(entry.name) and run.quantised) or run.table is None or calls < max(_multiplications(run), default=1):
         return ""
-    why = "such copies turn its weights back into the type that is multiplied (dequantisation)"
-    return f"that side is quantised ({run.quantised}): {why}{_one_for_each(run)}"
+    why = "it copies at least as often as it multiplies, consistent with weights that are turned back into the type that is"
+    return f"that side is quantised ({run.quantised}): {why} multiplied (dequantisation){_one_for_each(run)}"
+
+
+def _multiplications(run: BenchRun) -> set[int]:
+    """Return how often each of the operators that multiply was called, more than once."""
+    if run.table is None:
+        return set()
+    multiplied = run.table.rows.filter(pl.col("name").is_in(["aten::mm", "aten::addmm", "aten::bmm"]))
+    return set(multiplied["calls"].drop_nulls()) - {0, 1}
 
 
 def _one_for_each(run: BenchRun) -> str:
     """Say which kernel ran once for every matrix multiplication, if one that is none itself did."""
     if run.table is None:
         return ""
-    rows = run.table.rows
-    multiplied = rows.filter(pl.col("name").is_in(["aten::mm", "aten::addmm", "aten::bmm"]))
-    calls = set(multiplied["calls"].drop_nulls()) - {0, 1}
-    kernels = rows.filter((pl.col("kind") == KERNEL) & pl.col("calls").is_in(list(calls)))
+    kernels = run.table.rows.filter((pl.col("kind") == KERNEL) & pl.col("calls").is_in(list(_multiplications(run))))
+    kernels = kernels.filter(~pl.col("name").str.contains("^Mem(cpy|set)"))
     kernels = kernels.filter(~pl.col("name").map_elements(is_gemm, return_dtype=pl.Boolean)) if kernels.height else kernels
     if kernels.height == 0:
         return ""
@@ -195,12 +217,15 @@ def _next_check(m: Matter, ledger: OperatorLedger | None) -> str:
 def _unexplained(m: Matter) -> Cause:
     ledger = m.main
     seen = _of_operators(m, ledger) if ledger else ()
-    alike = is_uniform(ledger) if ledger else False
+    factor = uniform_factor(ledger) if ledger else None
     where = "device" if ledger and ledger.time == "device" else "CPU"
-    looks_like = f"a lower clock of the {where}, another {where}, or work of others on it" if alike else ""
-    if alike and ledger:
-        by = ledger.abnormal_us / ledger.normal_us
-        seen = (f"all operators take {by:.2f} x the time in as many calls: the program does the same", *seen)
+    looks_like = f"a lower clock of the {where}, another {where}, or work of others on it" if factor else ""
+    if factor:
+        seen = (f"all operators take {factor:.2f} x the time in as many calls", *seen)
+        if m.normal.profiled is None or m.abnormal.profiled is None:
+            looks_like += "; or a larger batch or a longer prompt, which calls do not show"
+    if ledger and ledger.rows == KERNEL and any(entry.why in ("new", "gone") for entry in ledger.large()):
+        looks_like = "; ".join([*([looks_like] if looks_like else []), _OTHER_KERNELS])
     next_check = "rca collect -o DIR -- rca bench run … on both sides, then rca compare of what was collected"
     return replace(
         _cause(m, "unexplained", next_check),
@@ -210,14 +235,17 @@ def _unexplained(m: Matter) -> Cause:
     )
 
 
-def is_uniform(ledger: OperatorLedger) -> bool:
-    """Tell whether operators that make up most of the time all changed by one factor, in as many calls."""
-    least = _LEAST * ledger.normal_us
-    both = [entry for entry in ledger.entries if entry.normal_us and entry.abnormal_us and entry.normal_us >= least]
-    covered = sum(entry.normal_us or 0.0 for entry in both)
-    if len(both) < 2 or not ledger.normal_us or covered < _COVERED * ledger.normal_us:
-        return False
-    by = sum(entry.abnormal_us or 0.0 for entry in both) / covered
-    ratios = [(entry.abnormal_us or 0.0) / (entry.normal_us or 1.0) for entry in both]
-    same_calls = all(entry.why == "duration" for entry in both)
-    return same_calls and all(abs(ratio / by - 1) <= _ALIKE for ratio in ratios)
+def uniform_factor(ledger: OperatorLedger) -> float | None:
+    """Return the factor by which operators that make up most of the time of both sides all changed, in as many calls.
+
+    None where there is no such factor: an operator that counts on either side changed otherwise, or the total did.
+    """
+    totals = ledger.normal_us, ledger.abnormal_us
+    counts = [e for e in ledger.entries if max((e.normal_us or 0) / totals[0], (e.abnormal_us or 0) / totals[1]) >= _LEAST]
+    sums = sum(entry.normal_us or 0.0 for entry in counts), sum(entry.abnormal_us or 0.0 for entry in counts)
+    if len(counts) < 2 or any(part < _COVERED * total for part, total in zip(sums, totals, strict=True)):
+        return None
+    factor = sums[1] / sums[0]
+    ratios = [(entry.abnormal_us or 0.0) / entry.normal_us if entry.normal_us else 0.0 for entry in counts]
+    alike = all(abs(ratio / factor - 1) <= _ALIKE for ratio in (*ratios, totals[1] / totals[0]))
+    return factor if alike and all(entry.why == "duration" for entry in counts) else None

@@ -108,14 +108,18 @@ def _work(normal: BenchRun, abnormal: BenchRun) -> Work:
     same = [name for name in common if calls[0][name] == calls[1][name]]
     name = max(same or common, key=lambda name: calls[0][name])
     if same:
-        return Work("same", f"`{name}` was called {calls[0][name]:,} times in both profiled runs")
+        others = [f"`{n}` {calls[0][n]:,} and {calls[1][n]:,}" for n in common if n not in same]
+        unlike = f"; other calls differ: {', '.join(others)}" if others else ""
+        text = f"`{name}` was called {calls[0][name]:,} times in both profiled runs"
+        return Work("same", f"{text}, which says nothing of batch and prompt length{unlike}")
     times = f"{calls[0][name]:,} times in one profiled run and {calls[1][name]:,} in the other"
     return Work("other", f"`{name}` was called {times}")
 
 
 def _model_calls(table: OperatorTable) -> dict[str, int]:
-    rows = table.rows.filter(pl.col("calls").is_not_null())
-    return {name: calls for name, calls in rows.select("name", "calls").iter_rows() if is_model_call(name)}
+    """Return how often each call of the model was made, over all shapes."""
+    rows = table.rows.filter(pl.col("calls").is_not_null()).group_by("name", maintain_order=True).agg(pl.col("calls").sum())
+    return {name: calls for name, calls in rows.iter_rows() if is_model_call(name)}
 
 
 def _differences(normal: BenchRun, abnormal: BenchRun) -> tuple[Difference, ...]:

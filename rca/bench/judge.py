@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from rca.bench.causes import causes
+from rca.bench.causes import causes, replaced
 from rca.bench.latency import ALPHA, LatencyComparison
 from rca.bench.ledger import OperatorLedger
 from rca.bench.matter import Matter
+from rca.bench.model import BenchRun
 from rca.bench.words import change, effect, plain, side_time
 from rca.verdict import Cause, Status
 from rca.verdict.evidence import DRIFT
@@ -19,6 +20,7 @@ _NOTICED = 0.03
 """Share of the normal profiled run from which time of the host alone is worth a word."""
 
 _MIN_EFFECTIVE = 4.0
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,23 @@ def judge(m: Matter) -> BenchVerdict:
     status, by, headline = _status(m)
     named = causes(m, status)
     change_ratio = _ratio(m, by)
-    drift = DRIFT[any(run.environment.get("virtual") is True for run in (m.normal, m.abnormal))]
+    drift = DRIFT[any(_may_be_virtual(run) for run in (m.normal, m.abnormal))]
     small = change_ratio is not None and abs(math.log(change_ratio)) <= math.log1p(drift)
-    if status in ("slower", "faster") and small and all(cause.id == "unexplained" for cause in named):
+    seen = any(replaced(ledger) >= _MOSTLY for ledger in (m.device, m.host) if ledger)
+    if status in ("slower", "faster") and small and not seen:
         status, named = "no_difference", ()
-        headline += f"; within what two starts of one program may differ by (±{drift:.0%}), and no cause was seen"
+        headline += f"; within what two starts of one program may differ by (±{drift:.0%}), and no operator is new or gone"
     elif status in ("slower", "faster"):
         headline += _movers(m)
     verdict = BenchVerdict(status, by, headline, named, _work(m), _trust(m, by))
     return replace(verdict, headline=f"Both sides are the same run: {headline}") if m.is_same else verdict
+
+
+def _may_be_virtual(run: BenchRun) -> bool:
+    """Tell a virtual machine, and a text that does not say what it ran on, unless a device did the work."""
+    stated = run.environment.get("virtual")
+    on_device = run.table is not None and run.table.self_device is not None and run.table.self_device.us > 0
+    return bool(stated) if stated is not None else run.is_text and not on_device
 
 
 def _ratio(m: Matter, by: str) -> float | None:

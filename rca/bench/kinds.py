@@ -54,29 +54,34 @@ def classified(rows: pl.DataFrame, self_cpu_us: float | None, self_device_us: fl
         self_device_us: the same of the device.
     """
     zero = {time: pl.col(f"{time}_us").fill_null(0.0) == 0 for time in ("self_cpu", "cpu_total", "self_device")}
-    on_device = zero["self_cpu"] & zero["cpu_total"] & ~zero["self_device"]
+    on_device = zero["self_cpu"] & zero["cpu_total"] & ~zero["self_device"] & ~pl.col("name").str.starts_with("aten::")
     family = pl.col("name").str.replace_all(r"\d+", "#")
     rows = rows.with_columns(family.alias("family"), on_device.alias("on_device"))
     seen_on_device = rows.filter("on_device")["family"]
     spans = rows.filter(~on_device & zero["self_device"] & pl.col("family").is_in(seen_on_device.implode()))["family"]
     known = [name for name in rows["name"] if is_known_span(name)]
-    annotated = pl.col("family").is_in(spans.implode()) | pl.col("name").is_in(known)
+    annotated = pl.col("family").is_in(spans.implode())
     if self_device_us:
         annotated |= pl.col("on_device") & (pl.col("self_device_us") > _MORE_THAN_ALL * self_device_us)
     if self_cpu_us:
         holds_all = pl.col("cpu_total_us").fill_null(0.0) >= _HOLDS_ALL * self_cpu_us
         annotated |= holds_all & ~pl.col("name").str.contains("::", literal=True)
+    annotated = (annotated & ~pl.col("name").str.contains(_NO_SPAN)) | pl.col("name").is_in(known)
     kind = pl.when(annotated).then(pl.lit(ANNOTATION)).when("on_device").then(pl.lit(KERNEL)).otherwise(pl.lit(OPERATOR))
     return rows.with_columns(kind.alias("kind")).drop("family", "on_device")
 
 
 def is_known_span(name: str) -> bool:
     """Tell a name that a profiler or an engine gives to a span of work."""
-    return name.startswith("ProfilerStep") or any(pattern.match(name) for pattern in _KNOWN)
+    return bool(_SPAN.match(name)) or any(pattern.match(name) for pattern in _KNOWN)
 
+
+_SPAN = re.compile(r"ProfilerStep|(?:nccl|gloo|mpi|c10d):|DistributedDataParallel\.|Optimizer\.|## ")
+_NO_SPAN = r"^(?:triton_|cuda[A-Z]|hip[A-Z]|cu[A-Z])"
+"""Kernels that a compiler makes have the name of their operator; calls of the driver may hold all the time of a host."""
 
 _GEMM = re.compile(
-    r"gemm|Cijk_|cutlass|marlin|^aten::(mm|bmm|addmm|baddbmm|matmul|linear|_scaled_mm|_int_mm|_weight_int8pack_mm)$",
+    r"gemm|gemv|nvjet|xmma|splitKreduce|Cijk_|cutlass|marlin|^aten::(mm|bmm|addmm|baddbmm|matmul|linear|_scaled_mm|_int_mm|_weight_int8pack_mm)$",
     re.IGNORECASE,
 )
 _MODEL_CALLS = re.compile(r"^aten::(mm|addmm|bmm|linear|matmul|embedding|scaled_dot_product_attention|argmax)$")
@@ -85,7 +90,7 @@ _COPY = re.compile(r"^aten::(copy_|to|_to_copy|clone|contiguous)$")
 
 def is_gemm(name: str) -> bool:
     """Tell matrix multiplications: aten's, and kernels of cuBLAS, CUTLASS, Marlin, rocBLAS and hipBLASLt (``Cijk_…``)."""
-    return bool(_GEMM.search(name))
+    return bool(_GEMM.search(name)) and not re.search(r"fmha|flash", name, re.IGNORECASE)
 
 
 def is_copy(name: str) -> bool:

@@ -7,7 +7,8 @@ Device time is that of operators or of kernels, never of both; host time is the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import polars as pl
@@ -144,6 +145,7 @@ def operator_ledger(normal: OperatorTable, abnormal: OperatorTable, time: Time) 
         return None
     rows = _additive(normal, abnormal) if time == "device" else "row"
     one, other = _side(normal, time, rows), _side(abnormal, time, rows)
+    one, other = _with_whole_names(one, other), _with_whole_names(other, one)
     entries = [_change(name, one, other) for name in dict.fromkeys([*one.entries, *other.entries])]
     entries = [entry for entry in entries if entry.normal_us or entry.abnormal_us]
     return OperatorLedger(
@@ -158,6 +160,23 @@ def operator_ledger(normal: OperatorTable, abnormal: OperatorTable, time: Time) 
         stated=one.stated and other.stated,
         same_name=one.same_name + other.same_name,
     )
+
+
+_CUT = "..."
+_OF_A_BUILD = re.compile(r"(?<=CompiledFxGraph )\w+|(?<=Torch-Compiled Region: )\S+|(?<=cpp_fused_)\w*?_(?=\d+$)")
+"""Hashes and numbers that differ from one compilation of a program to the next."""
+
+
+def _with_whole_names(side: _Side, other: _Side) -> _Side:
+    """Give names that a table cut short the name that they have on the other side, if only one begins so."""
+    names = {}
+    for name in side.entries:
+        whole = [own for own in other.entries if own not in side.entries and own.startswith(name[: -len(_CUT)])]
+        cut = name.endswith(_CUT) and name not in other.entries
+        names[name] = whole[0] if cut and len(whole) == 1 else name
+    if len(set(names.values())) < len(names):  # two short names that may be the same one
+        return side
+    return replace(side, entries={names[name]: entry for name, entry in side.entries.items()})
 
 
 def _has(table: OperatorTable, time: Time) -> bool:
@@ -193,6 +212,7 @@ def _total(table: OperatorTable, time: Time, rows: str) -> tuple[float, float, b
 def _side(table: OperatorTable, time: Time, rows: str) -> _Side:
     column = _COLUMN[time]
     shown = table.rows if rows == "row" else table.rows.filter(pl.col("kind") == rows)
+    shown = shown.with_columns(pl.col("name").map_elements(lambda name: _OF_A_BUILD.sub("…", name), return_dtype=pl.String))
     grouped = shown.group_by("name", maintain_order=True).agg(
         pl.col(f"{column}_us").sum().alias("us"),
         pl.col(f"{column}_error_us").sum().alias("error_us"),

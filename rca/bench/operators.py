@@ -255,11 +255,16 @@ def _is_frame(line: str, header: _Header) -> bool:
     return header.columns[-1] == "" and line.startswith(" " * 80) and "%" not in line
 
 
+_SPACES = re.compile(r" {9,}")
+_FEW_SPACES = " " * 8
+"""A row is matched in time that grows with the square of its spaces."""
+
+
 def _row(waiting: list[str], line: str, header: _Header) -> tuple[dict[str, str | float | int | None] | None, int]:
     """Read a row that ends in this line; also return how many of the waiting lines it took."""
     for used in range(min(len(waiting), _MOST_PIECES - 1) + 1):
         for whole in _joined([*waiting[len(waiting) - used :], line]):
-            if len(whole) < _MOST_LINE and (match := header.row.match(whole)):
+            if len(whole) < _MOST_LINE and (match := header.row.match(_SPACES.sub(_FEW_SPACES, whole))):
                 return _values(match, header), used
     return None, 0
 
@@ -271,7 +276,7 @@ def _values(match: re.Match[str], header: _Header) -> dict[str, str | float | in
     row: dict[str, str | float | int | None] = {"name": name.strip()}
     for column, cell in zip(header.columns, cells, strict=True):
         if column == "calls":
-            row[column] = int(cell.replace(",", "")) if cell != "--" else None
+            row[column] = int(cell.replace(",", "")) if cell != "--" and len(cell) < _MOST_DIGITS else None
         elif column:
             figure = _figure(cell)
             row[f"{column}_us"] = figure.us if figure else None
@@ -305,11 +310,18 @@ def _checked(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     return frame, odd
 
 
+_FALLS = 3
+"""Rows that fall so often are sorted; ties and zeros are no order."""
+
+_MOST_DIGITS = 19
+
+
 def _sorted_by(frame: pl.DataFrame) -> str:
     """Return the time by which the rows fall: a row limit has then cut the smallest away."""
     for time in TIMES:
         values = frame[f"{time}_us"].drop_nulls()
-        if len(values) >= 2 and len(values) == frame.height and values.is_sorted(descending=True) and values[0] > values[-1]:
+        falls = values.is_sorted(descending=True) and values.filter(values > 0).n_unique() >= min(_FALLS, frame.height)
+        if len(values) >= 2 and len(values) == frame.height and falls:
             return time
     return ""
 

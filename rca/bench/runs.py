@@ -219,7 +219,7 @@ def measured(text: str | None) -> Measured | None:
         value = float(text or "nan")
     except ValueError:
         return None
-    if not 0 < value < float("inf"):
+    if not 1e-9 < value < 1e9:  # no run takes longer, nor less
         return None
     decimals = len((text or "").lower().partition("e")[0].partition(".")[2])
     return Measured(value, 0.5 * 10**-decimals)
