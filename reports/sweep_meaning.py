@@ -179,7 +179,7 @@ def _scaling(scaling: Scaling, digits: int) -> list[str]:
         low, high = (pick(scaling.within, key=lambda effect: effect.estimate) for pick in (min, max))
         text = (
             f"{_capital(scaling.name)}, within a model: time goes with {code(CONTEXT)} to the power "
-            f"{low.estimate:.2f} ({code(low.name)}) to {high.estimate:.2f} ({code(high.name)}); intervals below."
+            f"{low.estimate:.2f} ({code(low.name)}) to {high.estimate:.2f} ({code(high.name)})."
         )
         if scaling.flat:
             text += (

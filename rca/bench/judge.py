@@ -137,6 +137,8 @@ def _work(m: Matter) -> str:
     if m.device is None or m.host is None or not (m.host.normal_us and m.host.abnormal_us):
         return ""
     host, device = m.host, m.device
+    if device.normal_us > host.normal_us or device.abnormal_us > host.abnormal_us:
+        return ""  # work that was queued before, or on several streams: the one is no part of the other
     busy = [ledger / whole for ledger, whole in ((device.normal_us, host.normal_us), (device.abnormal_us, host.abnormal_us))]
     sides = [
         f"{side_time(ledger.normal_us, m.normal)} → {side_time(ledger.abnormal_us, m.abnormal)} "

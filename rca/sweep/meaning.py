@@ -142,7 +142,7 @@ def _range(values: pl.Series) -> Range | None:
 def _backward(warmed: pl.DataFrame, unavailable: dict[str, str]) -> tuple[Effect, ...]:
     """Return (forward + backward) / forward per model over its pairs of cells, and overall over sizes and contexts.
 
-    Overall, the pairs of one size and context that differ in their warm-ups count as one: they are the same work.
+    Pairs of one size and context that differ in their warm-ups count as one: they are the same work.
     """
     both, forward = (warmed.filter(pl.col(FORWARD) == only) for only in (False, True))
     pairs = both.join(forward, on=[SHAPE, WARMUPS], suffix="_forward", maintain_order="left").with_columns(
@@ -151,8 +151,10 @@ def _backward(warmed: pl.DataFrame, unavailable: dict[str, str]) -> tuple[Effect
     if pairs.is_empty():
         unavailable["backward"] = _NO_WARM if warmed.is_empty() else "no cell with warm-up was measured in both passes"
         return ()
-    of_models = [paired(str(model), part["log"].to_numpy()) for (model,), part in pairs.group_by(MODEL, maintain_order=True)]
-    shapes = pairs.group_by(SHAPE, maintain_order=True).agg(pl.col("log").mean())
+    shapes = pairs.group_by(SHAPE, maintain_order=True).agg(pl.col(MODEL).first(), pl.col("log").mean())
+    of_models = [
+        paired(str(model), part["log"].to_numpy()) for (model,), part in shapes.group_by(MODEL, maintain_order=True)
+    ]
     return (*of_models, paired(OVERALL, shapes["log"].to_numpy()))
 
 

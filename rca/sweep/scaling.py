@@ -121,21 +121,31 @@ def _moving_together(factors: dict[str, Floats]) -> list[tuple[str, str]]:
 
 
 def _within(cells: pl.DataFrame, notes: list[str]) -> tuple[Effect, ...]:
-    """Return the exponent of the context within each model, where nothing else varies but the batch."""
+    """Return the exponent of the context within each model, where nothing else varies but the batch.
+
+    Cells that differ in their warm-ups are one value, as they are the same work: they do not show how much configurations
+    deviate from a power law. An interval takes four values.
+    """
     found = []
     lacking = []
     for (model,), part in cells.group_by(MODEL, maintain_order=True):
-        factors = {CONTEXT: part[CONTEXT].to_numpy().astype(float)}
-        if BATCH in part.columns and not part[BATCH].has_nulls():
-            factors[BATCH] = part[BATCH].to_numpy().astype(float)
-        fitted = exponents(factors, part[MEAN].to_numpy())
-        if fitted and CONTEXT in fitted and _same_model(part):
-            found.append(_effect(str(model), part.height, fitted[CONTEXT]))
+        batches = [BATCH] if BATCH in part.columns and not part[BATCH].has_nulls() else []
+        values = part.group_by(CONTEXT, *batches, maintain_order=True).agg(pl.col(MEAN).log().mean().exp())
+        factors = {name: values[name].to_numpy().astype(float) for name in (CONTEXT, *batches)}
+        times = values[MEAN].to_numpy()
+        fitted = exponents(factors, times) if _same_model(part) else None
+        if fitted and CONTEXT in fitted:
+            found.append(_effect(str(model), len(times), fitted[CONTEXT]))
+        elif _same_model(part) and len(np.unique(factors[CONTEXT])) == len(times) > 1:
+            slope = np.polyfit(np.log(factors[CONTEXT]), np.log(times), 1)[0]
+            found.append(Effect(str(model), len(times), float(slope)))
         else:
             lacking.append(str(model).replace("`", "'"))
     if lacking:
         named = ", ".join(f"`{model}`" for model in lacking[:5]) + (" and others" if len(lacking) > 5 else "")
-        notes.append(f"no exponent of the context within {named}: it takes two lengths and four cells with warm-up")
+        notes.append(f"no exponent of the context within {named}: it takes two lengths with warm-up")
+    if any(effect.low is None for effect in found):
+        notes.append("an exponent of two or three lengths has no interval: nothing shows how far lengths deviate from it")
     return tuple(found)
 
 
