@@ -393,3 +393,15 @@ def test_the_terminal_gets_the_meaning_first(capsys: pytest.CaptureFixture[str])
     document.show(drawn.document(sweep(FIXTURE)))
     text = capsys.readouterr().out
     assert text.index("Forward and backward together take") < text.index("What this means") < text.index("Complete Results")
+
+
+def test_commas_are_decimal_where_semicolons_separate(report: Callable[..., Result]) -> None:
+    text = "model_size;context_length;num_warmups;forward_only;mean_time_ms\na;128;1;true;38,512\na;256;1;true;50,1\n"
+    assert report(text).sweep.cells["mean_time_ms"].to_list() == [38.512, 50.1]
+
+
+def test_times_that_nothing_takes_are_skipped(report: Callable[..., Result]) -> None:
+    text = "model_size,context_length,num_warmups,forward_only,mean_time_ms\na,128,1,true,1e40\na,256,1,true,50.1\n"
+    result = report(text)
+    assert document.markdown(drawn.document(result))
+    assert result.sweep.cells.height == 1

@@ -148,7 +148,7 @@ def _typed(table: pl.DataFrame, unit: str) -> tuple[pl.DataFrame, list[str]]:
         f"{CONTEXT} is no whole number above 0": whole[CONTEXT] & (pl.col(CONTEXT) > 0),
         f"{WARMUPS} is no whole number from 0": whole[WARMUPS] & (pl.col(WARMUPS) >= 0),
         f"{FORWARD} is neither true nor false": pl.col(FORWARD).is_not_null(),
-        f"{time} is no number above 0": pl.col(time).is_finite() & (pl.col(time) > 0),
+        f"{time} is no number above 0": (pl.col(time) > 0) & (pl.col(time) < 1e15),
     }
     warnings = []
     for problem, good in usable.items():
@@ -162,7 +162,7 @@ def _typed(table: pl.DataFrame, unit: str) -> tuple[pl.DataFrame, list[str]]:
             warnings.append(f"{listed(unit, odd)}: {name} is no whole number above 0; taken as unknown")
         table = table.with_columns(pl.when(unknown).then(None).otherwise(pl.col(name)).alias(name))
     if STD in table.columns:
-        unknown = ~(pl.col(STD).is_finite() & (pl.col(STD) >= 0)).fill_null(False)
+        unknown = ~((pl.col(STD) >= 0) & (pl.col(STD) < 1e15)).fill_null(False)
         if odd := table.filter(unknown & pl.col(STD).is_not_null())[_ROW].to_list():
             warnings.append(f"{listed(unit, odd)}: {STD} is no number from 0; taken as unknown")
         table = table.with_columns(pl.when(unknown).then(None).otherwise(pl.col(STD)).alias(STD))

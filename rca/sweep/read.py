@@ -152,6 +152,8 @@ def _separated(path: Path, text: str) -> Raw:
     if separator not in header:
         raise InputError(path, "holds no table", _REMEDY)
     skipped = text[: len(text) - len(stripped)].count("\n")
+    if separator == ";":  # where a comma is the decimal point
+        stripped = _DECIMAL_COMMA.sub(".", stripped)
     if (plain := _plain(stripped, separator)) is not None:
         return Raw(plain, range(skipped + 2, skipped + 2 + plain.height), "line")
     reader = csv.reader(io.StringIO(stripped, newline=""), delimiter=separator)
@@ -161,6 +163,9 @@ def _separated(path: Path, text: str) -> Raw:
     except csv.Error as error:
         raise InputError(path, f"line {reader.line_num + skipped}: {error}", _REMEDY) from None
     return _rectangular(headers, lines)
+
+
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d+(?:[;\r\n]|$))")
 
 
 def _plain(text: str, separator: str) -> pl.DataFrame | None:
