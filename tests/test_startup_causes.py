@@ -102,7 +102,7 @@ def test_a_slow_rank_is_named(tmp_path: Path) -> None:
             log.lines[at : at + 1] = [*quick[:2], own[2], quick[3]]
             log.save(tmp_path / side / f"{number}.log")
     causes = compare_startups(tmp_path / "normal", tmp_path / "abnormal").causes
-    assert ("straggler_rank", "Worker_TP2") in [(cause.id, cause.device) for cause in causes]
+    assert [(cause.id, cause.device) for cause in causes] == [("straggler_rank", "Worker_TP2")]
 
 
 def test_sides_without_a_start_say_so(tmp_path: Path, rca) -> None:
