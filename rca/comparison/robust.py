@@ -161,10 +161,7 @@ def metric_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame
     Counters are tested on their own samples, never on more values than were sampled. Per-cycle profiles state μ per
     cycle instead; there a counter is worth no more values than its sampler made ticks.
     """
-    sides = [
-        _counter_values(profile) if profile.from_events else mu_values(profile, own)
-        for profile, own in zip((normal, abnormal), cycles, strict=True)
-    ]
+    sides = [counter_values(profile, own) for profile, own in zip((normal, abnormal), cycles, strict=True)]
     rows = []
     for key in sorted(sides[0].keys() & sides[1].keys()):
         (x, most_x), (y, most_y) = sides[0][key], sides[1][key]
@@ -253,7 +250,12 @@ Values = dict[tuple[str, str], tuple[Floats, float]]
 """Per (metric, device): the values in time order, and the number of times the counter was really sampled."""
 
 
-def _counter_values(profile: Profile) -> Values:
+def counter_values(profile: Profile, cycles: pl.DataFrame) -> Values:
+    """Return the values that the counters of a side are compared on; ``cycles`` are those that take part."""
+    return _sampled_values(profile) if profile.from_events else mu_values(profile, cycles)
+
+
+def _sampled_values(profile: Profile) -> Values:
     gpus = {d for d in profile.rows["device"].unique() if d.startswith("GPU")}
     place = (
         pl.when(pl.col("device").str.starts_with("CPU "))

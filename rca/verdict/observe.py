@@ -114,7 +114,7 @@ def observe(normal: Recorded, abnormal: Recorded, rank: RankComparison | None) -
 
 def _of_counters(normal: Recorded, abnormal: Recorded) -> Iterable[Observation]:
     normal.share_with(abnormal)
-    gpus = _paired(normal.gpus(), abnormal.gpus())
+    gpus = paired(normal.gpus(), abnormal.gpus())
     for signal in SIGNALS:
         for of_normal, device in gpus if signal.per_gpu else [(HOST, HOST)]:
             before, after = signal.read(normal, of_normal), signal.read(abnormal, device)
@@ -124,7 +124,7 @@ def _of_counters(normal: Recorded, abnormal: Recorded) -> Iterable[Observation]:
                     yield one
 
 
-def _paired(normal: list[str], abnormal: list[str]) -> list[tuple[str, str]]:
+def paired(normal: list[str], abnormal: list[str]) -> list[tuple[str, str]]:
     """Return which GPU of the normal side is which of the other: of one name or, after a restart elsewhere, in order."""
     if normal != abnormal and len(normal) == len(abnormal):
         return list(zip(normal, abnormal, strict=True))
