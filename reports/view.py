@@ -14,6 +14,7 @@ from rca.comparison import RankComparison
 from rca.verdict import duration
 from rca.version import COMPARISON_SCHEMA, __version__
 from reports.cells import Table
+from reports.cells import plain as _plain
 from reports.names import NameIndex
 from reports.verdict_view import VerdictView, verdict_view
 
@@ -439,21 +440,6 @@ def _code(full: str, index: NameIndex) -> str:
 
 def _cell(value: Any) -> str:
     return value if isinstance(value, str) else _plain(value)
-
-
-def _plain(value: Any) -> str:
-    """Write a number with four significant digits, thousands separated, without exponents where they can be avoided."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if value == 0:
-        return "0"
-    if 1e-4 <= abs(value) < 1e7:
-        digits = max(0, 3 - math.floor(math.log10(abs(value))))
-        text = f"{value:,.{min(digits, 6)}f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    return f"{value:.3g}"
 
 
 def _share(value: float | None) -> str:
