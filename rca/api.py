@@ -15,6 +15,7 @@ from rca.comparison import RankComparison, compare_ranks, pair
 from rca.cycles import Rank
 from rca.errors import InputError, TooLittleDataError
 from rca.inspection import Inspection, describe
+from rca.pictures import Pictures, Place, SideName, SidePictures, picture_ranks, picture_side, places
 from rca.profile import Profile, estimate_cores
 from rca.side import Side, chosen_anchors
 from rca.stats.robust import outliers
@@ -31,6 +32,8 @@ class Comparison:
         ranks: one comparison per rank that is on both sides, in order of role; none where a side holds only counters.
         verdict: what it comes to.
         warnings: what was skipped, guessed or odd, for the reader.
+        places: where in the files each finding is seen.
+        pictures: what is drawn from single events; None unless it was asked for.
     """
 
     normal: Capture
@@ -38,6 +41,8 @@ class Comparison:
     ranks: tuple[RankComparison, ...]
     verdict: Verdict
     warnings: tuple[str, ...]
+    places: tuple[Place, ...] = ()
+    pictures: Pictures | None = None
 
 
 def inspect(path: Path | str, *, cycle: str | None = None, progress: Progress = no_progress) -> Inspection:
@@ -57,6 +62,7 @@ def compare(
     cycle: str | None = None,
     progress: Progress = no_progress,
     cached: bool = True,
+    pictures: bool = False,
 ) -> Comparison:
     """Compare two captures.
 
@@ -66,6 +72,8 @@ def compare(
         cycle: name of the span that starts a cycle, or a regular expression that finds it; by default the engines' own.
         progress: called as files are read.
         cached: keep what the captures were reduced to beside them, and use it (see `rca.cache`).
+        pictures: also take the events of single cycles and the call trees, for `reports.page`; reads the files even where
+            the cache could tell all else.
 
     Raises:
         InputError: a side cannot be read, or one has no trace and the other no counters.
@@ -73,18 +81,18 @@ def compare(
         UsageError: ``cycle`` is not a regular expression.
     """
     with Side(Path(normal), progress, cached) as one, Side(Path(abnormal), progress, cached) as two:
-        sides = {"normal": one, "abnormal": two}
+        sides: dict[SideName, Side] = {"normal": one, "abnormal": two}
         if any(side.only_counters for side in sides.values()):
             return _hosts_compared(sides, _without_traces(sides))
         try:
-            return _compared(sides, cycle)
+            return _compared(sides, cycle, pictures)
         except TooLittleDataError as problem:
             if any(side.summary.capture.counters.height == 0 for side in sides.values()):
                 raise
             return _hosts_compared(sides, [str(problem)])
 
 
-def _without_traces(sides: dict[str, Side]) -> list[str]:
+def _without_traces(sides: dict[SideName, Side]) -> list[str]:
     """Say which side was not cut into cycles; without counters on both sides there is nothing to compare."""
     lacking = [side for side in sides.values() if side.only_counters]
     for side in sides.values():
@@ -94,7 +102,7 @@ def _without_traces(sides: dict[str, Side]) -> list[str]:
     return [f"{side.path}: holds only counters, no trace; so only counters are compared" for side in lacking]
 
 
-def _hosts_compared(sides: dict[str, Side], remarks: list[str]) -> Comparison:
+def _hosts_compared(sides: dict[SideName, Side], remarks: list[str]) -> Comparison:
     """Compare the counters alone: what they tell of the machines, where no cycle tells of the server."""
     captures = {side: own.summary.capture for side, own in sides.items()}
     settings = compare_settings(captures["normal"], captures["abnormal"])
@@ -105,11 +113,15 @@ def _hosts_compared(sides: dict[str, Side], remarks: list[str]) -> Comparison:
     return Comparison(captures["normal"], captures["abnormal"], (), decide([], same, evidence), tuple(warnings))
 
 
-def _compared(sides: dict[str, Side], cycle: str | None) -> Comparison:
+def _compared(sides: dict[SideName, Side], cycle: str | None, pictures: bool) -> Comparison:
     anchors = chosen_anchors(sides["normal"], sides["abnormal"], cycle)
     captures = {side: own.summary.capture for side, own in sides.items()}
     cores = max(estimate_cores(capture.counters) for capture in captures.values())
-    profiles = {side: own.profiles(anchors.get(side), cores) for side, own in sides.items()}
+    profiles = {}
+    for side, own in sides.items():
+        profiles[side] = own.profiles(anchors.get(side), cores)
+        if not (pictures and side == "abnormal"):  # one side's events are in memory at a time
+            own.forget_events()
     pairs, unpaired = pair(profiles["normal"], profiles["abnormal"])
     if not pairs:
         roles = {side: ", ".join(profile.rank.role for profile in own) for side, own in profiles.items()}
@@ -125,16 +137,27 @@ def _compared(sides: dict[str, Side], cycle: str | None) -> Comparison:
         cycles = _cycle_remarks([profile.rank for profile in profiles[side]])
         warnings += [f"{side}: {text}" for text in (*map(str, captures[side].findings), *remarks, *cycles)]
     evidence = gather(captures["normal"], captures["abnormal"], compared, settings, _known_cores(captures))
+    verdict = decide(compared, same, evidence)
     return Comparison(
         normal=captures["normal"],
         abnormal=captures["abnormal"],
         ranks=tuple(compared),
-        verdict=decide(compared, same, evidence),
+        verdict=verdict,
         warnings=tuple(warnings),
+        places=places(captures, compared, verdict),
+        pictures=_pictures(sides, compared) if pictures else None,
     )
 
 
-def _known_cores(captures: dict[str, Capture]) -> int:
+def _pictures(sides: dict[SideName, Side], compared: list[RankComparison]) -> Pictures:
+    taken: dict[SideName, SidePictures] = {}
+    for side in ("abnormal", "normal"):  # the events of the abnormal side are still there
+        taken[side] = picture_side(sides[side].capture, compared, side)
+        sides[side].forget_events()
+    return picture_ranks(compared, taken)
+
+
+def _known_cores(captures: dict[SideName, Capture]) -> int:
     """Return the number of cores of the host; 0 where nothing states it: a guess would make up other programs."""
     stated = [meta["cores"] for capture in captures.values() for meta in capture.meta if isinstance(meta.get("cores"), int)]
     sampled = [
@@ -144,7 +167,7 @@ def _known_cores(captures: dict[str, Capture]) -> int:
     return max([*stated, *sampled], default=0)
 
 
-def _same_files(captures: dict[str, Capture]) -> list[str]:
+def _same_files(captures: dict[SideName, Capture]) -> list[str]:
     normal, abnormal = (set(capture.digest) for capture in captures.values())
     if normal == abnormal:
         return ["both sides hold the same files: this compares a capture with itself"]

@@ -62,7 +62,7 @@ class Side:
         return capture.counters.height > 0 and not self.summary.traces and not capture.cycle_rows.height
 
     def profiles(self, anchor: Anchor | None, cores: int) -> list[Profile]:
-        """Cut by ``anchor`` (None: it was cut before) and reduce every rank; afterwards the events are forgotten.
+        """Cut by ``anchor`` (None: it was cut before) and reduce every rank.
 
         Raises:
             TooLittleDataError: there is no complete cycle.
@@ -74,8 +74,11 @@ class Side:
                 raise TooLittleDataError(self.path, "holds no complete cycle", "capture for longer")
             profiles = [build(self.capture, rank, cores) for rank in ranks]
             self.cache.keep_profiles(anchor, cores, profiles)
-        self._capture = None
         return profiles
+
+    def forget_events(self) -> None:
+        """Give the memory of the events back; whoever asks for them once more has the files read once more."""
+        self._capture = None
 
 
 def chosen_anchors(normal: Side, abnormal: Side, cycle: str | None) -> dict[str, Anchor]:

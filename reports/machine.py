@@ -51,6 +51,7 @@ def as_dict(result: Comparison) -> dict[str, Any]:
         "ranks": [_rank(rank) for rank in result.ranks],
         "functions": [row for rank in result.ranks for row in _functions(rank)],
         "metrics": [{"rank": rank.role, **row} for rank in result.ranks for row in rank.metrics.to_dicts()],
+        "places": [asdict(place) for place in result.places],
         "captures": [_capture("normal", result.normal), _capture("abnormal", result.abnormal)],
         "warnings": list(result.warnings),
         "versions": {"rca": __version__},

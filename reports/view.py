@@ -99,7 +99,7 @@ def view(result: Comparison) -> View:
     index = NameIndex(n for rank in result.ranks for n in (*rank.rows["function"], *rank.functions["function"]))
     verdict = result.verdict
     ordered = sorted(result.ranks, key=lambda rank: rank.role != verdict.role)  # the one that the headline is about first
-    sides = _side_names(result)
+    sides = side_names(result)
     return View(
         title=f"Cross Performance Comparison: {sides[0]} vs {sides[1]} ({_pids(result)})",
         status=STATUS_WORDS[verdict.status],
@@ -154,7 +154,7 @@ def _rank_overview(result: Comparison) -> Table:
     return Table(headers, tuple(rows))
 
 
-def _side_names(result: Comparison) -> tuple[str, str]:
+def side_names(result: Comparison) -> tuple[str, str]:
     """Name the sides by the last part of their paths, with the folder above where those agree."""
     paths = [result.normal.path.resolve(), result.abnormal.path.resolve()]
     names = [path.name for path in paths]

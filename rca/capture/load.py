@@ -100,6 +100,7 @@ def _shifted(reading: Reading, by_ns: int) -> Reading:
         counters=reading.counters.with_columns(pl.col("ts_ns") + by_ns),
         findings=(*reading.findings, Finding("clock_offset", text, Severity.INFO)),
         clock=Clock.UNIX,
+        added_ns=reading.added_ns + by_ns,
     )
 
 
@@ -173,10 +174,15 @@ def _source(found: Found, progress: Progress, done: int, total: int) -> Source:
 def _meta_by_file(listing: Listing, readings: list[Reading]) -> tuple[dict[str, object], ...]:
     """Return one dict per file; the facts of a recording of several files stand with its first one."""
     return tuple(
-        reading.meta if position == 0 else {}
+        _facts(reading) if position == 0 else {}
         for found, reading in zip(listing.found, readings, strict=True)
         for position, _ in enumerate(found.files)
     )
+
+
+def _facts(reading: Reading) -> dict[str, object]:
+    has_times = reading.events.height or reading.cycle_rows.height
+    return reading.meta | {"added_ns": reading.added_ns} if has_times else reading.meta
 
 
 def _joined(tables: list[pl.DataFrame], schema: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:

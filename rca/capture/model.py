@@ -39,7 +39,8 @@ class Reading:
     """What one reader got out of one source.
 
     ``meta`` holds facts of the source for reports (rank, versions, profiler settings), never environment variables or
-    free text that may hold secrets. ``clock`` is what the times count from.
+    free text that may hold secrets. ``clock`` is what the times count from, ``added_ns`` what was added to the times that
+    the source itself states, so that a moment can be found again in the file.
     """
 
     events: pl.DataFrame = field(default_factory=lambda: empty(EVENTS))
@@ -48,6 +49,7 @@ class Reading:
     meta: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     clock: Clock = Clock.UNIX
+    added_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Capture:
         events: `EVENTS`, sorted by start.
         counters: `COUNTERS`, sorted by metric, device and time.
         cycle_rows: `CYCLE_ROWS` of captures that were cut and reduced before they reached us.
-        meta: one dict of facts per file.
+        meta: one dict of facts per file. ``added_ns`` of a file with events: see `Reading`.
         findings: what is wrong or odd about it, in the order in which it was found.
     """
 

@@ -154,7 +154,7 @@ def _with_robust(rows: pl.DataFrame, functions: pl.DataFrame, metrics: pl.DataFr
 
 
 def _compared(normal: pl.DataFrame, abnormal: pl.DataFrame) -> pl.DataFrame:
-    columns = ["cycle", "start_ns", "duration_us", "phase", "batch", "tokens"]
+    columns = ["cycle", "start_ns", "end_ns", "duration_us", "phase", "batch", "tokens", "file"]
     return pl.concat(
         [side.select(pl.lit(label).alias("side"), *columns) for label, side in (("normal", normal), ("abnormal", abnormal))]
     )

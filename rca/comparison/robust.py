@@ -101,13 +101,13 @@ class FunctionTable:
 
 def function_shifts(normal: Profile, abnormal: Profile, cycles: tuple[pl.DataFrame, pl.DataFrame]) -> FunctionTable:
     """Compare the time per cycle of every (function, device); a cycle without it counts as 0."""
-    per_cycle = [_time_per_cycle(profile, own) for profile, own in zip((normal, abnormal), cycles, strict=True)]
+    per_cycle = [time_per_cycle(profile, own) for profile, own in zip((normal, abnormal), cycles, strict=True)]
     keys = (
         pl.concat([table.select("function", "device", "class") for table in per_cycle])
         .unique(["function", "device"], keep="first", maintain_order=True)
         .sort("function", "device")
     )
-    (x, x_count), (y, y_count) = (_matrices(table, keys, own) for table, own in zip(per_cycle, cycles, strict=True))
+    (x, x_count), (y, y_count) = (matrices(table, keys, own) for table, own in zip(per_cycle, cycles, strict=True))
     durations = [own["duration_us"].to_numpy() for own in cycles]
     columns: dict[str, Any] = {
         "normal_us": _medians(x),
@@ -217,7 +217,8 @@ def _separation(x: Floats, y: Floats) -> float:
     return gap / widest if widest > 0 else (math.inf if gap > 0 else 0.0)
 
 
-def _time_per_cycle(profile: Profile, cycles: pl.DataFrame) -> pl.DataFrame:
+def time_per_cycle(profile: Profile, cycles: pl.DataFrame) -> pl.DataFrame:
+    """Return ``cycle, function, device, class, duration_us, count`` of some cycles; none where a function did not run."""
     return (
         profile.rows.filter(pl.col("cycle").is_in(cycles["cycle"].to_list()))
         .unique(["cycle", "function", "device"], keep="first", maintain_order=True)
@@ -225,8 +226,8 @@ def _time_per_cycle(profile: Profile, cycles: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _matrices(table: pl.DataFrame, keys: pl.DataFrame, cycles: pl.DataFrame) -> tuple[Floats, Floats]:
-    """Return (cycles, functions) matrices of µs and of counts."""
+def matrices(table: pl.DataFrame, keys: pl.DataFrame, cycles: pl.DataFrame) -> tuple[Floats, Floats]:
+    """Return (cycles, functions) matrices of µs and of counts; 0 where a function did not run in a cycle."""
     at = table.join(cycles.select("cycle").with_row_index("row"), on="cycle").join(
         keys.select("function", "device").with_row_index("column"), on=["function", "device"]
     )

@@ -32,15 +32,19 @@ def self_time_ns(calls: pl.DataFrame) -> Ints:
         return own
     start, duration = order["start_ns"].to_numpy(), order["dur_ns"].to_numpy()
     thread = order["thread"].to_numpy().astype(np.int64)
-    parent = _parents(start, start + duration, thread)
+    parent = parents(start, start + duration, thread)
     inside = np.zeros(order.height, dtype=np.int64)
     np.add.at(inside, parent[parent >= 0], duration[parent >= 0])
     own[order["row"].to_numpy()] = np.maximum(duration - inside, 0)
     return own
 
 
-def _parents(start: Ints, end: Ints, thread: Ints) -> Ints:
+def parents(start: Ints, end: Ints, thread: Ints) -> Ints:
     """Return the row of the innermost call that encloses each row, -1 for none.
+
+    Args:
+        start, end: ns.
+        thread: number of the thread; calls of one nest or follow each other.
 
     Rows are sorted by thread and start, longest first among equals. The depth of a row is the number of calls open at
     its start; its parent is the last row before it that is one level up.

@@ -68,7 +68,7 @@ def read(source: Source) -> Reading:
     events = events_table(columns, base_ns or 0, rank, findings)
     del columns
     give_back()
-    return Reading(events, counters, meta=meta, findings=tuple(findings), clock=clock)
+    return Reading(events, counters, meta=meta, findings=tuple(findings), clock=clock, added_ns=base_ns or 0)
 
 
 def _latest_ns(columns: Columns) -> int:

@@ -74,7 +74,7 @@ def build(store: TableStore, source: Source) -> Reading:
         counters = counters.with_columns(pl.col("ts_ns") + offset)
     findings += [*nsys_facts.export_findings(settings), *nsys_facts.messages(store)]
     meta = nsys_facts.facts(store, settings)
-    return Reading(events, counters, meta=meta, findings=(*store.findings, *findings), clock=clock)
+    return Reading(events, counters, meta=meta, findings=(*store.findings, *findings), clock=clock, added_ns=offset)
 
 
 def _run(tasks: list[Callable[[], Part]], source: Source) -> list[Part]:
