@@ -76,19 +76,19 @@ def _refuse_existing(folder: Path, force: bool) -> None:
         raise OutputError(folder, "exists and is not empty; --force writes into it")
 
 
-def write_folder(folder: Path, texts: Mapping[str, str], force: bool) -> None:
-    """Write several files into a folder, all of them or none. Raises `OutputError`."""
+def write_folder(folder: Path, contents: Mapping[str, str | bytes], force: bool) -> None:
+    """Write several files, texts or pictures, into a folder, all of them or none. Raises `OutputError`."""
     _refuse_existing(folder, force)
     existed = folder.exists()
     staging: str | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if taken := [name for name in texts if (folder / name).is_dir()]:
+        if taken := [name for name in contents if (folder / name).is_dir()]:
             raise OutputError(folder / taken[0], "is a folder")
         staging = tempfile.mkdtemp(dir=folder, prefix=".rca.")
-        for name, text in texts.items():
-            Path(staging, name).write_text(text, encoding="utf-8", newline="")
-        for name in texts:
+        for name, content in contents.items():
+            Path(staging, name).write_bytes(content.encode() if isinstance(content, str) else content)
+        for name in contents:
             os.replace(Path(staging, name), folder / name)
         existed = True
     except OSError as error:
