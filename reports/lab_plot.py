@@ -1,4 +1,4 @@
-"""Scores of the lab as one figure: accuracy, detection, confusion, reliability. Needs matplotlib, the extra ``lab``."""
+"""Scores of the lab as one figure: accuracy, detection, confusion, reliability."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from reports.lab_scores import bin_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MISSING = "plots need matplotlib: pip install 'trace-rca[lab]'"
 _METADATA: dict[str, dict[str, None]] = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 """What matplotlib writes into a file of itself and of the time: nothing, so that equal scores make equal files."""
 
@@ -23,24 +22,20 @@ _OWN, _OTHER, _GREY = "#1f5fa8", "#9db8d2", "#777777"
 
 
 def check_plot(path: Path) -> None:
-    """Refuse early what cannot be drawn. Raises `UsageError`: matplotlib is missing, or the suffix is another one."""
+    """Refuse early what cannot be drawn. Raises `UsageError`: the suffix is another one."""
     if path.suffix.lower() not in _METADATA:
         raise UsageError(f"{path}: plots are .svg or .png")
-    try:
-        import matplotlib.figure  # noqa: F401, PLC0415
-    except ImportError:
-        raise UsageError(_MISSING) from None
 
 
 def plot_scores(scores: Scores, path: Path) -> None:
     """Draw the scores into an SVG or PNG file, told by its suffix; the folder must exist.
 
     Raises:
-        UsageError: matplotlib is missing, or the suffix is another one.
+        UsageError: the suffix is another one.
         OutputError: the file cannot be written.
     """
     check_plot(path)
-    import matplotlib as mpl  # noqa: PLC0415  (optional, and slow to import)
+    import matplotlib as mpl  # noqa: PLC0415  (slow to import)
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     suffix = path.suffix.lower()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from lab.case import Effect, Truth, write_truth
 from lab.score import BASELINES, ERROR, METHODS, NO_FAULT, NONE_NAMED, RANDOM, RCA, Case, Named, Scores, score, summarise
 from rca.capture.metrics import METRICS
 from rca.capture.tables import COUNTERS
-from rca.errors import InputError, OutputError, UsageError
+from rca.errors import InputError, OutputError
 from reports.lab_plot import plot_scores
 from reports.lab_scores import scores_json, scores_markdown
 
@@ -369,7 +368,6 @@ def test_json_has_the_numbers(scores: Scores) -> None:
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_plots_are_the_same_each_time(scores: Scores, tmp_path: Path, suffix: str) -> None:
-    pytest.importorskip("matplotlib")
     one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
     plot_scores(scores, one)
     plot_scores(scores, two)
@@ -378,7 +376,6 @@ def test_plots_are_the_same_each_time(scores: Scores, tmp_path: Path, suffix: st
 
 
 def test_plots_of_everything_and_of_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     quota = label("quota", "cpu_quota", 50.0, ratio=2)
     plot_scores(summarise([*made(), case("a", quota, Named("cpu_quota", False, 0.9))]), tmp_path / "all.svg")
     plot_scores(summarise([case("aa", label())]), tmp_path / "pairs.svg")
@@ -386,11 +383,3 @@ def test_plots_of_everything_and_of_nothing(tmp_path: Path) -> None:
     scores_markdown(summarise([case("aa", label())]))
     with pytest.raises(OutputError, match=r"cannot be written"):
         plot_scores(summarise(made()), tmp_path / "no" / "such.svg")
-
-
-def test_plots_without_matplotlib_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"^plots need matplotlib: pip install 'trace-rca\[lab\]'$"):
-        plot_scores(summarise(made()), tmp_path / "a.svg")
-    with pytest.raises(UsageError, match=r"\.svg or \.png"):
-        plot_scores(summarise(made()), tmp_path / "a.pdf")
