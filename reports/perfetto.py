@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rca import redact_rules
 from rca.api import Comparison
 from rca.capture import Capture, Progress
 from rca.capture.load import load, no_progress
@@ -47,9 +48,12 @@ Clean = Callable[[str], str]
 Array = NDArray[Any]
 
 
-def as_is(text: str) -> str:
-    """Leave a text as it is."""
+def _as_it_is(text: str) -> str:
     return text
+
+
+def _redacted(name: str) -> str:
+    return redact_rules.name(name, lambda _: redact_rules.HOST)
 
 
 @dataclass(frozen=True)
@@ -74,17 +78,17 @@ class Eras:
         return max((end - start for start, end in zip(self.start_ns, self.end_ns, strict=True)), default=0)
 
 
-def trace(result: Comparison, side: SideName, capture: Capture, clean: Clean = as_is) -> Iterator[bytes]:
+def trace(result: Comparison, side: SideName, capture: Capture, redact: bool = False) -> Iterator[bytes]:
     """Return the trace of one side, gzipped, piece by piece; the same bytes for the same arguments.
 
     Args:
-        result: the comparison.
+        result: the comparison, which says what was found and how its files are called.
         side: which side.
-        capture: that side with its events; of ``result`` itself only what was found is used.
-        clean: applied to every text that comes from the capture, for reports that must not name paths.
+        capture: that side with its events.
+        redact: leave out what names of events and counters say of hosts and paths; ``result`` is redacted by its owner.
     """
     squeeze = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
-    for text in _texts(result, side, capture, clean):
+    for text in _texts(result, side, capture, _redacted if redact else _as_it_is):
         if piece := squeeze.compress(text.encode()):
             yield piece
     yield squeeze.flush()
@@ -92,11 +96,11 @@ def trace(result: Comparison, side: SideName, capture: Capture, clean: Clean = a
 
 def write_traces(
     result: Comparison,
+    sides: Mapping[SideName, Path],
     folder: Path,
     progress: Progress = no_progress,
     force: bool = False,
-    clean: Clean = as_is,
-    sources: dict[SideName, Path] | None = None,
+    redact: bool = False,
 ) -> list[Path]:
     """Write ``normal.json.gz`` and ``abnormal.json.gz``; return their paths.
 
@@ -104,11 +108,11 @@ def write_traces(
 
     Args:
         result: the comparison.
+        sides: where the captures are; a redacted ``result`` does not say that.
         folder: made where it is missing.
         progress: called as files are read.
         force: replace traces that are there.
-        clean: see `trace`.
-        sources: where the captures are, where ``result`` does not say that any more.
+        redact: see `trace`.
 
     Raises:
         InputError: a capture cannot be read once more, or has changed since it was compared.
@@ -119,11 +123,10 @@ def write_traces(
         if target.exists() and not force:
             raise OutputError(target, "exists; --force replaces it")
     for side, target in targets.items():
-        compared = _capture(result, side)
-        capture = load((sources or {}).get(side, compared.path), progress)
-        if capture.digest != compared.digest:
+        capture = load(sides[side], progress)
+        if capture.digest != _compared(result, side).digest:
             raise InputError(capture.path, "has changed since it was compared")
-        _write(target, trace(result, side, capture, clean))
+        _write(target, trace(result, side, capture, redact))
         del capture
     return list(targets.values())
 
@@ -146,7 +149,7 @@ def header(path: Path) -> dict[str, Any]:
     return found
 
 
-def _capture(result: Comparison, side: SideName) -> Capture:
+def _compared(result: Comparison, side: SideName) -> Capture:
     return result.normal if side == "normal" else result.abnormal
 
 
@@ -177,7 +180,7 @@ def _texts(result: Comparison, side: SideName, capture: Capture, clean: Clean) -
     events = capture.events
     ranks = [rank.normal if side == "normal" else rank.abnormal for rank in result.ranks]
     lines, line = lines_of_events(events, ranks)
-    found_lines, found = found_slices(result, side, clean)
+    found_lines, found = found_slices(result, side)
     sample_lines, samples = counters_of(capture)
     eras = _eras(events, samples, found)
 
@@ -198,7 +201,7 @@ def _texts(result: Comparison, side: SideName, capture: Capture, clean: Clean) -
     borders = [len(found_key), len(found_key) + len(key)]
     found_at, at, sample_at = np.split(codes, borders)
 
-    yield _head(side, capture, eras, events.height, found.height, samples.height, clean)
+    yield _head(result, side, eras, (events.height, found.height, samples.height))
     yield ",\n".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in table.metadata)
     yield from _found_text(found, found_at, where)
     yield from _event_text(events, start, at, where, clean)
@@ -229,10 +232,11 @@ def _eras(events: pl.DataFrame, samples: pl.DataFrame, found: pl.DataFrame) -> E
     return Eras(starts, tuple(int(part.max()) for part in np.split(ends[order], cut)))
 
 
-def _head(side: str, capture: Capture, eras: Eras, events: int, found: int, samples: int, clean: Clean) -> str:
-    """Return the start of the file; its first line is what `header` reads."""
+def _head(result: Comparison, side: SideName, eras: Eras, held: tuple[int, int, int]) -> str:
+    """Return the start of the file; its first line is what `header` reads. ``held``: events, slices of ours, samples."""
+    capture = _compared(result, side)
     files = [
-        {"path": clean(file.path), "sha256": file.sha256, "format": file.format, "added_ns": meta.get("added_ns")}
+        {"path": file.path, "sha256": file.sha256, "format": file.format, "added_ns": meta.get("added_ns")}
         for file, meta in zip(capture.files, capture.meta, strict=True)
     ]
     about = {
@@ -242,9 +246,7 @@ def _head(side: str, capture: Capture, eras: Eras, events: int, found: int, samp
         "origin_ns": eras.start_ns[0],
         "length_ns": eras.length_ns,
         "eras": [list(era) for era in zip(eras.start_ns, eras.end_ns, strict=True)],
-        "events": events,
-        "found": found,
-        "samples": samples,
+        **dict(zip(("events", "found", "samples"), held, strict=True)),
         "files": files,
     }
     has_wall_clock = not any(finding.code == "no_wall_clock" for finding in capture.findings)
@@ -292,7 +294,7 @@ def _joined(parts: list[pl.Series | str]) -> str:
 
 def _event_text(events: pl.DataFrame, start: Array, at: Array, where: pl.Series, clean: Clean) -> Iterator[str]:
     names, name_code = _coded(events["name"], clean)
-    kinds, kind_code = _coded(events["kind"], as_is)
+    kinds, kind_code = _coded(events["kind"], _as_it_is)
     heads = pl.Series([f',\n{{"ph":"X","cat":{kind},' for kind in kinds], dtype=pl.String)
     flow = _flows(events)
     for begin in range(0, events.height, _CHUNK):
@@ -371,7 +373,7 @@ def _found_text(found: pl.DataFrame, at: Array, where: pl.Series) -> Iterator[st
                 ',"dur":',
                 *_us(found["dur_ns"]),
                 ',"name":',
-                _json(found["name"], as_is),
+                _json(found["name"], _as_it_is),
                 ',"args":',
                 found["args"],
                 "}",
@@ -392,7 +394,7 @@ def _sample_text(samples: pl.DataFrame, at_ns: Array, at: Array, where: pl.Serie
                 ',"name":',
                 _json(part["name"], clean),
                 ',"args":{',
-                _json(part["unit"], as_is),
+                _json(part["unit"], _as_it_is),
                 ":",
                 part["value"].cast(pl.String),
                 "}}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -27,13 +27,8 @@ _SLICES: dict[str, pl.DataType | type[pl.DataType]] = {
 _Row = tuple[int, int, int, str, dict[str, Any]]
 
 
-def found_slices(result: Comparison, side: SideName, clean: Callable[[str], str]) -> tuple[list[Line], pl.DataFrame]:
+def found_slices(result: Comparison, side: SideName) -> tuple[list[Line], pl.DataFrame]:
     """Return the lines of each rank's cycles, phases and findings, and their slices.
-
-    Args:
-        result: the comparison.
-        side: which side.
-        clean: applied to every text.
 
     Returns:
         The lines, and ``line, start_ns, dur_ns, name, args`` (JSON text) on the capture's clock.
@@ -49,8 +44,7 @@ def found_slices(result: Comparison, side: SideName, clean: Callable[[str], str]
         rows += _cycles(cycles, _compared(rank, side), own, first)
         rows += _phases(cycles, first + 1)
     rows += _findings(result, side, {line.process: number for number, line in enumerate(lines) if line.thread == "findings"})
-    texts = [(*row[:3], clean(row[3]), _text(row[4], clean)) for row in rows]
-    return lines, pl.DataFrame(texts, schema=_SLICES, orient="row")
+    return lines, pl.DataFrame([(*row[:4], _text(row[4])) for row in rows], schema=_SLICES, orient="row")
 
 
 def counters_of(capture: Capture) -> tuple[list[Line], pl.DataFrame]:
@@ -137,7 +131,6 @@ def _phase(phase: str) -> str:
     return "cycle" if phase == "unknown" else phase
 
 
-def _text(args: dict[str, Any], clean: Callable[[str], str]) -> str:
+def _text(args: dict[str, Any]) -> str:
     """Return members that say something, as JSON."""
-    said = {key: value for key, value in args.items() if value not in (None, "")}
-    return json.dumps({key: clean(value) if isinstance(value, str) else value for key, value in said.items()})
+    return json.dumps({key: value for key, value in args.items() if value not in (None, "")})

@@ -314,12 +314,15 @@ def test_times_lead_back_into_the_files(tmp_path: Path) -> None:
     assert file["added_ns"] == BASE_NS
 
 
-def test_texts_can_be_cleaned() -> None:
-    capture = made.capture([made.event("/home/me/x.py(3): f", "python", 0, 1)], meta=({},))
-    text = json.dumps(written(capture, clean=lambda text: text.replace("/home/me/", "").replace("rank0.json", "a file")))
-    assert "/home/me" not in text
+def test_names_are_redacted_on_demand() -> None:
+    capture = made.capture(
+        [made.event("/home/me/x.py(3): f", "python", 0, 1)], [made.samples("load of me@db.corp.com", [0])]
+    )
+    assert "/home/me/x.py(3): f" in json.dumps(written(capture))
+    text = json.dumps(written(capture, redact=True))
     assert "x.py(3): f" in text
-    assert "rank0.json" not in text
+    assert "/home/me" not in text
+    assert "db.corp.com" not in text
 
 
 def test_the_same_capture_is_the_same_file(tmp_path: Path) -> None:
@@ -331,9 +334,9 @@ def test_the_same_capture_is_the_same_file(tmp_path: Path) -> None:
 
 
 def test_two_files_are_written_and_describe_themselves(tmp_path: Path) -> None:
-    normal, abnormal = write_pair(tmp_path, slow=1.3)
-    result = compare(normal, abnormal)
-    paths = perfetto.write_traces(result, tmp_path / "new" / "traces")
+    sides: Any = dict(zip(("normal", "abnormal"), write_pair(tmp_path, slow=1.3), strict=True))
+    result = compare(**sides)
+    paths = perfetto.write_traces(result, sides, tmp_path / "new" / "traces")
     assert [path.name for path in paths] == ["normal.json.gz", "abnormal.json.gz"]
     assert sorted(path.name for path in (tmp_path / "new" / "traces").iterdir()) == ["abnormal.json.gz", "normal.json.gz"]
     about = perfetto.header(paths[1])
@@ -343,25 +346,25 @@ def test_two_files_are_written_and_describe_themselves(tmp_path: Path) -> None:
 
     before = paths[0].read_bytes()
     with pytest.raises(OutputError, match="--force"):
-        perfetto.write_traces(result, tmp_path / "new" / "traces")
-    perfetto.write_traces(result, tmp_path / "new" / "traces", force=True)
+        perfetto.write_traces(result, sides, tmp_path / "new" / "traces")
+    perfetto.write_traces(result, sides, tmp_path / "new" / "traces", force=True)
     assert paths[0].read_bytes() == before
 
 
 def test_a_capture_that_changed_since_is_refused(tmp_path: Path) -> None:
-    normal, abnormal = write_pair(tmp_path)
-    result = compare(normal, abnormal)
-    write_trace(normal / "rank0.json", decode_trace(seed=9))
+    sides: Any = dict(zip(("normal", "abnormal"), write_pair(tmp_path), strict=True))
+    result = compare(**sides)
+    write_trace(sides["normal"] / "rank0.json", decode_trace(seed=9))
     with pytest.raises(InputError, match="has changed since it was compared"):
-        perfetto.write_traces(result, tmp_path / "traces")
+        perfetto.write_traces(result, sides, tmp_path / "traces")
     assert not list(tmp_path.glob("traces/*"))
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    result = compare(*write_pair(tmp_path))
+    sides: Any = dict(zip(("normal", "abnormal"), write_pair(tmp_path), strict=True))
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        perfetto.write_traces(result, tmp_path / "file")
+        perfetto.write_traces(compare(**sides), sides, tmp_path / "file")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"{}\n", b'{"otherData":{"rca":{"format":99}},\n', b'{"otherData":[],\n'])
