@@ -182,7 +182,7 @@ def waterfall(
         seen.append(end)
         at = end
     low, high = min(seen), max(seen)
-    is_cut = low > 0.6 * high
+    is_cut = low > 0.75 * high
     margin = 0.04 * (high - min(low, 0.0))
     axis = scale(
         low - 0.25 * (high - low) if is_cut else min(low - margin, 0.0),
@@ -245,10 +245,10 @@ def at_values(values: Iterable[float], title: str, log: bool = False, most: int 
     """Return an axis whose ticks are the values that were measured, as far as there is room for them."""
     seen = sorted(set(values))
     if log:
-        margin = (seen[-1] / seen[0]) ** 0.06 if seen[-1] > seen[0] else 1.5
+        margin = (seen[-1] / seen[0]) ** 0.09 if seen[-1] > seen[0] else 1.5
         low, high = seen[0] / margin, seen[-1] * margin
     else:
-        margin = 0.06 * (seen[-1] - seen[0]) or abs(seen[0]) * 0.5 or 1.0
+        margin = 0.09 * (seen[-1] - seen[0]) or abs(seen[0]) * 0.5 or 1.0
         low, high = seen[0] - margin, seen[-1] + margin
     bare = Axis(low, high, (), title, log)
     shown: list[float] = []

@@ -14,7 +14,7 @@ from rca.comparison import RankComparison
 from rca.verdict import Ledger, duration
 from rca.verdict.observe import MAX_Q
 from reports.cells import plain
-from reports.charts import Axis, Kind, Mark, Row, RowChart, Step, number, scale, waterfall, with_interval
+from reports.charts import Axis, Kind, Mark, Row, RowChart, Step, scale, waterfall, with_interval
 from reports.names import shorten
 from reports.verdict_view import signed
 
@@ -110,7 +110,7 @@ def _named(name: str, device: str) -> str:
 def delta_chart(effects: Iterable[Effect]) -> RowChart:
     """Return Cliff's δ of each: from -1, all abnormal values are below all normal ones, to 1."""
     rows = tuple(Row(one.title, "", (_dot(one, one.delta),)) for one in effects)
-    ticks = tuple((value, number(value)) for value in (-1.0, -0.5, 0.0, 0.5, 1.0))
+    ticks = ((-1.0, "-1"), (-0.5, ""), (0.0, "0"), (0.5, ""), (1.0, "1"))
     return RowChart("", "", rows, Axis(-1.12, 1.12, ticks, "Cliff's δ"), reference=0.0)
 
 

@@ -5,12 +5,22 @@ Equal results make equal bytes, with one version of matplotlib.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rca.api import Comparison
+from rca.bench import BenchComparison, BenchRun
+from rca.startup import StartupComparison, StartupReport
+from rca.sweep import Result
 from reports.plots_captures import verdict_sheet
 from reports.plots_cycles import cycles_sheet
 from reports.plots_effects import functions_sheet, metrics_sheet
+from reports.plots_runs import (
+    run_comparison_sheets,
+    run_sheets,
+    startup_comparison_sheets,
+    startup_sheets,
+    sweep_sheets,
+)
 from reports.plots_sheet import Sheet
 
 
@@ -27,6 +37,21 @@ def captures(result: Comparison) -> dict[str, bytes]:
             "functions": functions_sheet(result),
         }
     )
+
+
+def startups(found: StartupReport | StartupComparison) -> dict[str, bytes]:
+    """Draw start-ups: ``starts`` and ``responses`` of a report; ``verdict`` and ``starts`` of a comparison."""
+    return _drawn(startup_sheets(found) if isinstance(found, StartupReport) else startup_comparison_sheets(found))
+
+
+def sweep(result: Result) -> dict[str, bytes]:
+    """Draw a grid: a picture per parameter that was varied, named by it, and ``effects``."""
+    return _drawn(sweep_sheets(result))
+
+
+def model_runs(found: BenchComparison | Sequence[BenchRun]) -> dict[str, bytes]:
+    """Draw model runs: ``runs`` of a report; ``verdict`` and ``more`` of a comparison. Empty where nothing can be drawn."""
+    return _drawn(run_comparison_sheets(found) if isinstance(found, BenchComparison) else run_sheets(found))
 
 
 def _drawn(sheets: Mapping[str, Sheet | None]) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from reports.charts_captures import leading, ledger_chart, metric_effects, trimm
 from reports.plots_charts import COLOURS, MOST_POINTS, WIDE, add, heading, set_axis
 from reports.plots_effects import add_effects
 from reports.plots_sheet import DIM, INK, LARGE, MARGIN, NORMAL, SMALL, WIDTH, Sheet
-from reports.verdict_view import verdict_view
+from reports.verdict_view import VerdictView, verdict_view
 from reports.view import STATUS_WORDS, side_names
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def verdict_sheet(result: Comparison) -> Sheet:
         heading(sheet, "Cycle times", "Not shown: nothing was cut into cycles on both sides, so only counters are compared.")
         if effects := metric_effects(result)[:8]:
             add_effects(sheet, effects)
-    _foot(sheet, result)
+    verdict_foot(sheet, verdict.trust)
     return sheet
 
 
@@ -50,15 +50,19 @@ def _size(found: Distribution) -> int:
 
 
 def _head(sheet: Sheet, result: Comparison) -> None:
-    verdict = result.verdict
-    colour = {"slower": "#b34700", "faster": "#00734f"}.get(verdict.status, INK)
-    sheet.text(STATUS_WORDS[verdict.status], size=LARGE + 2, bold=True, colour=colour)
-    sheet.gap(0.03)
-    sheet.text(verdict.headline, size=NORMAL + 1)
     names = side_names(result)
+    about = f"normal: {names[0]}; abnormal: {names[1]}"
+    verdict_head(sheet, result.verdict.status, result.verdict.headline, about, verdict_view(result))
+
+
+def verdict_head(sheet: Sheet, status: str, headline: str, about: str, view: VerdictView) -> None:
+    """Begin a sheet with what a comparison comes to, and what it is attributed to."""
+    colour = {"slower": "#b93a1f", "faster": "#00734f"}.get(status, INK)
+    sheet.text(STATUS_WORDS[status], size=LARGE + 2, bold=True, colour=colour)
     sheet.gap(0.03)
-    sheet.text(f"normal: {names[0]}; abnormal: {names[1]}", size=SMALL, colour=DIM, most=2)
-    view = verdict_view(result)
+    sheet.text(headline, size=NORMAL + 1)
+    sheet.gap(0.03)
+    sheet.text(about, size=SMALL, colour=DIM, most=2)
     sheet.gap(0.06)
     for number, cause in enumerate(view.causes[:_MOST_CAUSES], start=1):
         sheet.text(f"{number}. {cause.title}: {cause.why}", size=NORMAL, most=3)
@@ -66,9 +70,10 @@ def _head(sheet: Sheet, result: Comparison) -> None:
         sheet.text(f"Cause: {view.no_causes}.", size=NORMAL, most=3)
 
 
-def _foot(sheet: Sheet, result: Comparison) -> None:
+def verdict_foot(sheet: Sheet, trust: str) -> None:
+    """End a sheet with how far it can be trusted."""
     sheet.gap(0.08)
-    sheet.text(f"Can I trust this? {result.verdict.trust}.", size=SMALL, colour=DIM)
+    sheet.text(f"Can I trust this? {trust}.", size=SMALL, colour=DIM)
 
 
 def _add_distribution(sheet: Sheet, found: Distribution, comparable: bool) -> None:
@@ -79,9 +84,8 @@ def _add_distribution(sheet: Sheet, found: Distribution, comparable: bool) -> No
     heading(sheet, f"How long {what} take", caption)
     said = 2.05
     axis, beyond = _duration_axis(found)
-    has_curve = bool(found.normal.density or found.abnormal.density)
     sheet.areas(
-        1.15 if has_curve else 0.9,
+        1.15,
         (MARGIN + 0.1, MARGIN + said + 0.1, partial(_draw_distribution, found=found, axis=axis)),
         (WIDTH - MARGIN - said, MARGIN, partial(_draw_medians, found=found, beyond=beyond)),
     )

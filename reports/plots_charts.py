@@ -19,8 +19,8 @@ GREEN, PINK, ORANGE, SKY, GREY = "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 FACES: dict[Kind, tuple[str, str]] = {
     "normal": (NORMAL_SIDE, ""),
     "abnormal": (ABNORMAL_SIDE, ""),
-    "more": (ABNORMAL_SIDE, "////"),
-    "less": (GREEN, "\\\\\\\\"),
+    "more": ("#b93a1f", "////"),
+    "less": ("#00795c", "\\\\\\\\"),
     "rest": (GREY, ""),
     "part": (NORMAL_SIDE, ""),
     "whole": ("#b5d8ec", ""),
@@ -61,6 +61,7 @@ assert len(_COLOURS) == len(_DASHES) == len(_MARKERS) == STYLES  # noqa: S101
 _ROW = 0.205
 _MOST_TITLES, _MOST_SAID = 2.75, 2.05
 _PAD = 7.0
+_BESIDE = 2.2
 _AXIS_LABELS = 0.42
 _PANEL_HEIGHT = 1.9
 _PANEL_LEFT, _PANEL_RIGHT, _PANEL_TOP = 0.55, 0.12, 0.24
@@ -203,7 +204,7 @@ def add_key(sheet: Sheet, key: Sequence[tuple[Kind | int, str]]) -> None:
     at = 0.0
     for kind, text in key:
         name = fitted(text, WIDTH - 2 * MARGIN - 0.5)
-        taken = 0.36 + width(name, SMALL) + 0.18
+        taken = 0.38 + width(name, SMALL) + 0.18
         if at + taken > WIDTH - 2 * MARGIN and lines[-1]:
             lines.append([])
             at = 0.0
@@ -220,11 +221,11 @@ def _draw_key(axes: Axes, line: list[tuple[float, Kind | int, str]]) -> None:
     axes.set_ylim(-1, 1)
     for at, kind, name in line:
         if isinstance(kind, int):
-            axes.plot([at + 0.02, at + 0.15, at + 0.28], [0, 0, 0], **line_look(kind))
+            axes.plot([at + 0.05, at + 0.17, at + 0.29], [0, 0, 0], **line_look(kind))
         else:
             colour, hatch = FACES[kind]
             axes.barh(0, 0.26, 1.3, left=at + 0.02, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
-        axes.text(at + 0.36, 0, name, va="center_baseline")
+        axes.text(at + 0.38, 0, name, va="center_baseline")
 
 
 def line_look(style: int) -> dict[str, Any]:
@@ -254,24 +255,25 @@ def _add_panels(sheet: Sheet, chart: LineChart) -> None:
 
 
 def draw_panel(axes: Axes, panel: Panel, title_room: float) -> None:
-    """Draw the lines of one panel; ``title_room`` is what its title may take, in inches."""
+    """Draw the lines of one panel; ``title_room`` is what its title may take, in inches.
+
+    Lines stand a little beside each other, so that whiskers at the same place can be told apart.
+    """
+    from matplotlib.transforms import offset_copy  # noqa: PLC0415  (slow to import)
+
     set_axis(axes, panel.x, "x")
     set_axis(axes, panel.y, "y")
     axes.grid(visible=True)
     axes.set_title(fitted(panel.title, title_room, NORMAL), x=-0.02)
-    for line in panel.lines:
-        look = line_look(line.style)
+    for number, line in enumerate(panel.lines):
+        beside = (number - (len(panel.lines) - 1) / 2) * _BESIDE
+        place = offset_copy(axes.transData, axes.get_figure(root=True), beside, 0, units="points")
+        look = line_look(line.style) | {"transform": place}
         if line.repeats:
-            axes.plot(
-                *zip(*line.repeats, strict=True), linestyle="", marker="_", color=look["color"], alpha=0.6, markersize=7
-            )
+            dots = {"linestyle": "", "alpha": 0.7} | ({"marker": "_", "markersize": 7} if line.points else {})
+            axes.plot(*zip(*line.repeats, strict=True), **(look | dots))
         axes.plot([point.x for point in line.points], [point.y for point in line.points], **look)
-        known = [point for point in line.points if point.low is not None and point.high is not None]
-        if known:
-            axes.vlines(
-                [point.x for point in known],
-                [max(point.low or 0.0, panel.y.low) for point in known],
-                [point.high or 0.0 for point in known],
-                color=str(look["color"]),
-                linewidth=1.1,
-            )
+        for point in line.points:
+            if point.low is not None and point.high is not None:
+                ends = [max(point.low, panel.y.low), min(point.high, panel.y.high)]
+                axes.plot([point.x, point.x], ends, color=look["color"], linewidth=1.1, transform=place)
