@@ -180,20 +180,24 @@ Exit codes:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it to FILE instead of stdout.")
 @cli_output.for_target
+@cli_output.redact_option
 @click.option("-q", "--quiet", is_flag=True, help="No warnings on stderr.")
-def report(path: Path, kind: str | None, output: Path | None, target: str, quiet: bool) -> NoReturn:
+def report(path: Path, kind: str | None, output: Path | None, target: str, redact: bool, quiet: bool) -> NoReturn:
     """Sum up a model run: each run, means with intervals, operators by self device time.
 
     PATH is a folder of `rca bench run`, or a text: a pasted log with lines of runs, or anything with operator tables of
     torch.profiler (key_averages().table()) in it. Of several model runs in a text all are shown; PATH#2 is the second.
     """
     from rca.bench import read, read_all  # noqa: PLC0415  (imports take longer than --help may)
+    from rca.redact import redacted  # noqa: PLC0415
     from reports import bench as drawn  # noqa: PLC0415
     from reports import bench_data, document, files, terminal  # noqa: PLC0415
 
     inputs = [path, Path(str(path).rpartition("#")[0] or path)]
     files.check_outputs(None, [output] if output else [], inputs, force=False)
     found = read_all(path) if kind in (None, "md") else (read(path),)
+    if redact:
+        found = redacted(found)
     shown = drawn.bench_documents(found)
     if not quiet:
         terminal.notes(shown.warnings)

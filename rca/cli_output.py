@@ -18,6 +18,13 @@ for_target = click.option(
 )
 
 
+redact_option = click.option(
+    "--redact",
+    is_flag=True,
+    help="Leave host names, paths and command lines out of everything that is written, so that it can be passed on.",
+)
+
+
 def to_stdout(text: str) -> None:
     """Write a result, the same bytes as into a file.
 

@@ -17,7 +17,7 @@ Examples:
   rca startup fixtures/startup
   rca startup fixtures/startup --format grid
   rca startup fixtures/startup --format json
-  rca startup fixtures/startup --html startup.html
+  rca startup fixtures/startup --html startup.html --redact
 
 \b
 A good day against now:
@@ -40,9 +40,16 @@ Exit codes:
     "--html", type=click.Path(path_type=Path), metavar="PATH", help="Also write a page with a waterfall of each start."
 )
 @cli_output.for_target
+@cli_output.redact_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings on stderr.")
 def startup(
-    logs: tuple[Path, ...], kind: str | None, output: Path | None, html: Path | None, target: str, quiet: bool
+    logs: tuple[Path, ...],
+    kind: str | None,
+    output: Path | None,
+    html: Path | None,
+    target: str,
+    redact: bool,
+    quiet: bool,
 ) -> NoReturn:
     """Say what the start-ups of servers took, from their LOGS (files, or folders of files).
 
@@ -50,13 +57,16 @@ def startup(
     was varied between the starts is read from the logs and from their names (…_gpu-memory-utilization_0.3.txt): the report
     says which phase responds to what, which start sticks out, and where no line explains the time.
     """
-    from rca.startup import report  # noqa: PLC0415  (imports take longer than --help may)
+    from rca.redact import redacted  # noqa: PLC0415  (imports take longer than --help may)
+    from rca.startup import report  # noqa: PLC0415
     from reports import document, files, startup_html, terminal  # noqa: PLC0415
     from reports import startup as drawn  # noqa: PLC0415
 
     files.check_outputs(None, [path for path in (output, html) if path], logs, force=False)
-    with terminal.progress(enabled=not quiet) as progress:
+    with terminal.progress(enabled=not (quiet or redact)) as progress:  # it names files
         found = report(list(logs), progress)
+    if redact:
+        found = redacted(found)
     if not quiet:
         terminal.notes(found.startups.remarks)
     shown = drawn.startup_document(found)

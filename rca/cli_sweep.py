@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rca.cli_output import for_target, to_stdout
+from rca.cli_output import for_target, redact_option, to_stdout
 
 if TYPE_CHECKING:
     from rca.sweep import Result
@@ -163,21 +163,23 @@ Exit codes:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write the report to PATH.")
 @for_target
+@redact_option
 @click.option("-q", "--quiet", is_flag=True, help="No warnings on stderr.")
-def report(path: Path, kind: str | None, output: Path | None, target: str, quiet: bool) -> None:
+def report(path: Path, kind: str | None, output: Path | None, target: str, redact: bool, quiet: bool) -> None:
     """Report a grid: what it means, and the tables that are derived from it.
 
     FILE is a CSV, JSON lines, parquet or markdown table, told by its content, with one row per cell (mean_time_ms,
     std_time_ms) or one per trial (time_ms), or a folder that `rca sweep run` wrote. Needed are also the columns model_size,
     context_length, num_warmups and forward_only; d_model and num_layers tell how time scales.
     """
-    from reports import files, terminal  # noqa: PLC0415  (imports take longer than --help may)
+    from rca.redact import redacted  # noqa: PLC0415  (imports take longer than --help may)
+    from reports import files, terminal  # noqa: PLC0415
     from reports.document import show  # noqa: PLC0415
     from reports.sweep import document  # noqa: PLC0415
 
     if output:
         files.check_outputs(None, [output], [path], force=False)
-    result = _result(path)
+    result = redacted(_result(path)) if redact else _result(path)
     if not quiet:
         terminal.notes(result.sweep.warnings)
     if output:
