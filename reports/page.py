@@ -21,7 +21,7 @@ from rca.verdict import Ledger, duration
 from reports import page_figures as figures
 from reports.cells import plain
 from reports.page_data import page_data
-from reports.page_metrics import MetricBlock, metric_blocks, p_value
+from reports.page_metrics import MAX_Q, MetricBlock, metric_blocks, p_value
 from reports.verdict_view import CauseView
 from reports.view import RankView, View, side_names, view
 
@@ -141,7 +141,9 @@ class CauseCard:
 
 @dataclass(frozen=True)
 class FunctionRow:
-    """A function's time per cycle; ``x`` and ``width`` of its bar in percent, None where cycles are not compared."""
+    """A function's time per cycle; ``x`` and ``width`` of its bar in percent, None where cycles are not compared;
+    ``sure`` marks q < 0.05.
+    """
 
     name: str
     full: str
@@ -155,6 +157,7 @@ class FunctionRow:
     x: str | None
     width: str
     more: bool
+    sure: bool
     places: tuple[PlaceView, ...]
 
 
@@ -331,7 +334,8 @@ def in_one_unit(*us: float, sign: bool = True) -> tuple[str, ...]:
     largest = max(map(abs, us))
     unit, size = next(((unit, size) for unit, size in (("s", 1e6), ("ms", 1e3)) if largest >= size), ("µs", 1.0))
     decimals = max(0, 3 - math.floor(math.log10(largest / size))) if largest else 0
-    texts = [f"{value / size:{'+' if sign else ''},.{min(decimals, 3)}f}".replace("-", "−") for value in us]
+    numbers = [f"{value / size:{'+' if sign and value else ''},.{min(decimals, 3)}f}" for value in us]
+    texts = [number.replace("-", "−") for number in numbers]
     at = 0 if sign else -1
     texts[at] += f" {unit}"
     return tuple(texts)
@@ -365,6 +369,7 @@ def _functions(rank: RankComparison, shown: View, found: dict[str, tuple[PlaceVi
                 x=figures.percent(0.5 if shift > 0 else 0.5 - half) if known else None,
                 width=figures.percent(half),
                 more=known and shift > 0,
+                sure=known and row["q"] < MAX_Q,
                 places=found.get(f"function:{row['device']}:{row['function']}", ()),
             )
         )
@@ -383,7 +388,7 @@ def _functions_note(rank: RankComparison) -> str:
             f"{n} functions. The cycles of the two sides are not the same work, so times per cycle are no evidence of a "
             "change; those that take most time come first."
         )
-    changed = rank.functions.filter((pl.col("q") < 0.05) & (pl.col("shift_us") != 0)).height
+    changed = rank.functions.filter((pl.col("q") < MAX_Q) & (pl.col("shift_us") != 0)).height
     said = f"{changed} of {n} functions take a different time per cycle (q < 0.05); the largest shifts come first."
     if rank.any_difference_p is not None:
         said += f" Over all functions at once (max-statistic permutation test): p = {p_value(rank.any_difference_p)}."

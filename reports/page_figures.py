@@ -251,7 +251,7 @@ class Bar:
     """One row of the waterfall.
 
     Attributes:
-        kind: ``normal``, ``abnormal`` (the two totals), ``more``, ``less`` or ``none``.
+        kind: ``normal``, ``abnormal`` (the two totals), ``more``, ``less`` or ``same``.
         x, width: of the bar.
         enters, leaves: where the line from the row above ends and the one to the row below begins; None where there is none.
         low, high: ends of the whisker; None without one.
@@ -300,7 +300,7 @@ def waterfall(ledger: Ledger) -> Waterfall:
         known = not math.isnan(low)
         bars.append(
             Bar(
-                kind="more" if change > 0 else "less" if change < 0 else "none",
+                kind="more" if change > 0 else "less" if change < 0 else "same",
                 x=percent(ends[0]),
                 width=percent(ends[1] - ends[0]),
                 enters=scale.at(start),

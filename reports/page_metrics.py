@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from rca.api import Comparison
 from rca.comparison import RankComparison
 from rca.pictures.metrics import Key, TwoSides, counters_of, signals_of
-from rca.verdict import duration
 from rca.verdict.observe import Observation
 from reports.cells import plain
 from reports.page_figures import SmallFigure, small
@@ -24,11 +23,13 @@ _DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One counter or signal on one device. ``figure`` is None where single values are not known; ``sure`` marks q < 0.05."""
+    """One counter or signal on one device; ``about`` has the device, the unit of all its numbers, and what it was read from.
+
+    ``figure`` is None where single values are not known; ``sure`` marks q < 0.05.
+    """
 
     name: str
-    about: str
-    device: str
+    about: tuple[str, ...]
     figure: SmallFigure | None
     ends: tuple[str, str]
     normal: str
@@ -85,18 +86,18 @@ def _counter(row: Mapping[str, object], values: TwoSides) -> MetricRow:
         value = row[key]
         return float(value) if isinstance(value, (int, float)) else math.nan
 
-    unit, figure = values.unit, small(values)
+    figure = small(values)
+    unit = unit_for(values.unit, max(abs(figure.low), abs(figure.high)))
     return MetricRow(
         name=str(row["metric"]),
-        about="",
-        device=str(row["device"]),
+        about=(str(row["device"]), unit.label),
         figure=figure,
-        ends=(quantity(figure.low, unit), quantity(figure.high, unit)),
-        normal=quantity(number("normal"), unit),
-        abnormal=quantity(number("abnormal"), unit),
-        shift=signed_quantity(number("shift"), unit),
-        interval=f"{signed_quantity(number('shift_low'), unit)} to {signed_quantity(number('shift_high'), unit)}",
-        delta=f"{number('cliffs_delta'):+.2f}",
+        ends=(unit.text(figure.low), unit.text(figure.high)),
+        normal=unit.text(number("normal")),
+        abnormal=unit.text(number("abnormal")),
+        shift=unit.signed(number("shift")),
+        interval=f"{unit.signed(number('shift_low'))} to {unit.signed(number('shift_high'))}",
+        delta=_delta(number("cliffs_delta")),
         q=p_value(number("q")),
         n=_counts((number("n_normal"), number("n_abnormal")), (number("effective_normal"), number("effective_abnormal"))),
         sure=number("q") < MAX_Q and number("shift") != 0,
@@ -126,21 +127,22 @@ def _signals(result: Comparison, ordered: list[RankComparison]) -> MetricBlock:
 def _signal(one: Observation, values: TwoSides | None) -> MetricRow:
     times = one.unit == "times"  # its shift is a logarithm, so that it is mirrored when the sides are swapped
     figure = small(values) if values and not times else None
+    ends = (figure.low, figure.high) if figure else (one.normal, one.abnormal)
+    unit = unit_for(one.unit, max(map(abs, ends)))
 
     def shift(value: float) -> str:
-        return f"×{plain(math.exp(value))}" if times else signed_quantity(value, one.unit)
+        return f"×{plain(math.exp(value))}" if times else unit.signed(value)
 
     return MetricRow(
         name=one.text,
-        about=", ".join(one.metrics),
-        device=one.device,
+        about=(one.device, "" if times else unit.label, ", ".join(one.metrics)),
         figure=figure,
-        ends=(quantity(figure.low, one.unit), quantity(figure.high, one.unit)) if figure else ("", ""),
-        normal=quantity(one.normal, one.unit),
-        abnormal=quantity(one.abnormal, one.unit),
+        ends=(unit.text(ends[0]), unit.text(ends[1])),
+        normal=unit.text(one.normal),
+        abnormal=unit.text(one.abnormal),
         shift=shift(one.shift),
         interval=f"{shift(one.low)} to {shift(one.high)}",
-        delta=f"{one.delta:+.2f}",
+        delta=_delta(one.delta),
         q=p_value(one.q),
         n=_counts((float(one.n[0]), float(one.n[1])), one.effective),
         sure=one.moved != 0,
@@ -154,27 +156,38 @@ def _counts(n: tuple[float, float], effective: tuple[float, float]) -> str:
     return text if worth == text else f"{text} (worth {worth})"
 
 
+def _delta(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def p_value(value: float) -> str:
     """Write a p or q with two digits."""
     if math.isnan(value):
         return "-"
-    return f"{value:.2g}" if value >= 1e-4 else f"{value:.0e}"
+    return (f"{value:.2g}" if value >= 1e-4 or value == 0 else f"{value:.0e}").replace("e-0", "e-")
 
 
-def quantity(value: float, unit: str) -> str:
-    """Write a value with its unit: times and bytes in the size that suits them."""
-    if math.isnan(value):
-        return "-"
-    if unit == "s" and value > 0:
-        return duration(value * 1e6)
+@dataclass(frozen=True)
+class Unit:
+    """What all numbers of a row are written in: values are divided by ``size``."""
+
+    size: float
+    label: str
+
+    def text(self, value: float) -> str:
+        """Write a value without its unit."""
+        return "-" if math.isnan(value) else plain(value / self.size).replace("-", "−")
+
+    def signed(self, value: float) -> str:
+        """Write a difference with its sign."""
+        return f"+{self.text(value)}" if value > 0 else self.text(value)
+
+
+def unit_for(unit: str, largest: float) -> Unit:
+    """Return the unit that suits a row: seconds and bytes in a size that the largest number is at least 1 of."""
+    if unit == "s":
+        return next((Unit(size, name) for size, name in ((1.0, "s"), (1e-3, "ms")) if largest >= size), Unit(1e-6, "µs"))
     if unit in ("bytes", "bytes/s"):
-        size, prefix = next(((size, prefix) for size, prefix in _DECIMAL if abs(value) >= size), (1.0, ""))
-        return f"{plain(value / size)} {prefix}B{unit.removeprefix('bytes')}"
-    short = {"% of one core": "% of a core", "fraction": ""}.get(unit, unit)
-    return f"{plain(value)} {short}".rstrip()
-
-
-def signed_quantity(value: float, unit: str) -> str:
-    """Write a difference with its sign."""
-    text = quantity(abs(value), unit)
-    return text if math.isnan(value) or value == 0 else ("+" if value > 0 else "−") + text
+        size, prefix = next(((size, prefix) for size, prefix in _DECIMAL if largest >= size), (1.0, ""))
+        return Unit(size, f"{prefix}B{unit.removeprefix('bytes')}")
+    return Unit(1.0, unit)
