@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rca import redact_rules
 from rca.api import Comparison
 from rca.capture import Capture, Progress
 from rca.capture.load import load, no_progress
@@ -44,16 +43,7 @@ _GZIP_LEVEL = 6
 _ERA_NS = 30 * 86_400 * 10**9
 """Times that lie further apart are of clocks that do not count from the same moment."""
 
-Clean = Callable[[str], str]
 Array = NDArray[Any]
-
-
-def _as_it_is(text: str) -> str:
-    return text
-
-
-def _redacted(name: str) -> str:
-    return redact_rules.name(name, lambda _: redact_rules.HOST)
 
 
 @dataclass(frozen=True)
@@ -78,17 +68,16 @@ class Eras:
         return max((end - start for start, end in zip(self.start_ns, self.end_ns, strict=True)), default=0)
 
 
-def trace(result: Comparison, side: SideName, capture: Capture, redact: bool = False) -> Iterator[bytes]:
+def trace(result: Comparison, side: SideName, capture: Capture) -> Iterator[bytes]:
     """Return the trace of one side, gzipped, piece by piece; the same bytes for the same arguments.
 
     Args:
         result: the comparison, which says what was found and how its files are called.
         side: which side.
         capture: that side with its events.
-        redact: leave out what names of events and counters say of hosts and paths; ``result`` is redacted by its owner.
     """
     squeeze = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
-    for text in _texts(result, side, capture, _redacted if redact else _as_it_is):
+    for text in _texts(result, side, capture):
         if piece := squeeze.compress(text.encode()):
             yield piece
     yield squeeze.flush()
@@ -112,7 +101,7 @@ def write_traces(
         folder: made where it is missing.
         progress: called as files are read.
         force: replace traces that are there.
-        redact: see `trace`.
+        redact: leave out what the names of events and counters say of hosts and paths; ``result`` is redacted already.
 
     Raises:
         InputError: a capture cannot be read once more, or has changed since it was compared.
@@ -126,9 +115,35 @@ def write_traces(
         capture = load(sides[side], progress)
         if capture.digest != _compared(result, side).digest:
             raise InputError(capture.path, "has changed since it was compared")
-        _write(target, trace(result, side, capture, redact))
+        if redact:
+            from rca.redact import redacted  # noqa: PLC0415  (rarely needed)
+
+            capture = redacted(capture)
+        write(target, trace(result, side, capture))
         del capture
     return list(targets.values())
+
+
+def write(target: Path, pieces: Iterator[bytes]) -> None:
+    """Write a trace through a temporary file beside it, so that a full disk leaves no half of it. Raises `OutputError`."""
+    temporary: str | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "wb") as out:
+            for piece in pieces:
+                out.write(piece)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+        temporary = None
+    except OSError as error:
+        raise OutputError(target, f"cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
 
 
 def header(path: Path) -> dict[str, Any]:
@@ -153,29 +168,7 @@ def _compared(result: Comparison, side: SideName) -> Capture:
     return result.normal if side == "normal" else result.abnormal
 
 
-def _write(target: Path, pieces: Iterator[bytes]) -> None:
-    """Write a file through a temporary one beside it, so that a full disk leaves no half of it."""
-    temporary: str | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as out:
-            for piece in pieces:
-                out.write(piece)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-        temporary = None
-    except OSError as error:
-        raise OutputError(target, f"cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _texts(result: Comparison, side: SideName, capture: Capture, clean: Clean) -> Iterator[str]:
+def _texts(result: Comparison, side: SideName, capture: Capture) -> Iterator[str]:
     """Return the JSON text: a header of one line, then one event a line."""
     events = capture.events
     ranks = [rank.normal if side == "normal" else rank.abnormal for rank in result.ranks]
@@ -204,8 +197,8 @@ def _texts(result: Comparison, side: SideName, capture: Capture, clean: Clean) -
     yield _head(result, side, eras, (events.height, found.height, samples.height))
     yield ",\n".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in table.metadata)
     yield from _found_text(found, found_at, where)
-    yield from _event_text(events, start, at, where, clean)
-    yield from _sample_text(samples, eras.own(samples["ts_ns"].to_numpy()), sample_at, where, clean)
+    yield from _event_text(events, start, at, where)
+    yield from _sample_text(samples, eras.own(samples["ts_ns"].to_numpy()), sample_at, where)
     yield "\n]}\n"
 
 
@@ -264,20 +257,20 @@ def _us(ns: pl.Series) -> list[pl.Series]:
     return [whole.cast(pl.String), _FRACTION.gather((ns - whole * 1000).cast(pl.UInt32))]
 
 
-def _json(texts: pl.Series, clean: Clean) -> pl.Series:
+def _json(texts: pl.Series) -> pl.Series:
     """Return each text as JSON, quotes included."""
     distinct = texts.unique(maintain_order=True)
-    escaped = [json.dumps(clean(text), ensure_ascii=False) for text in distinct]
+    escaped = [json.dumps(text, ensure_ascii=False) for text in distinct]
     return texts.replace_strict(distinct, pl.Series(escaped, dtype=pl.String), return_dtype=pl.String)
 
 
-def _coded(texts: pl.Series, clean: Clean) -> tuple[pl.Series, Array]:
+def _coded(texts: pl.Series) -> tuple[pl.Series, Array]:
     """Return the distinct texts of a categorical column as JSON, and each row's place among them."""
     physical, codes = np.unique(texts.to_physical().to_numpy(), return_inverse=True)
     first = np.zeros(len(physical), dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
     names = texts.gather(first).cast(pl.String)
-    return pl.Series([json.dumps(clean(name), ensure_ascii=False) for name in names], dtype=pl.String), codes
+    return pl.Series([json.dumps(name, ensure_ascii=False) for name in names], dtype=pl.String), codes
 
 
 def _joined(parts: list[pl.Series | str]) -> str:
@@ -292,9 +285,9 @@ def _joined(parts: list[pl.Series | str]) -> str:
     return "".join(rows.str.join("").to_list())
 
 
-def _event_text(events: pl.DataFrame, start: Array, at: Array, where: pl.Series, clean: Clean) -> Iterator[str]:
-    names, name_code = _coded(events["name"], clean)
-    kinds, kind_code = _coded(events["kind"], _as_it_is)
+def _event_text(events: pl.DataFrame, start: Array, at: Array, where: pl.Series) -> Iterator[str]:
+    names, name_code = _coded(events["name"])
+    kinds, kind_code = _coded(events["kind"])
     heads = pl.Series([f',\n{{"ph":"X","cat":{kind},' for kind in kinds], dtype=pl.String)
     flow = _flows(events)
     for begin in range(0, events.height, _CHUNK):
@@ -373,7 +366,7 @@ def _found_text(found: pl.DataFrame, at: Array, where: pl.Series) -> Iterator[st
                 ',"dur":',
                 *_us(found["dur_ns"]),
                 ',"name":',
-                _json(found["name"], _as_it_is),
+                _json(found["name"]),
                 ',"args":',
                 found["args"],
                 "}",
@@ -381,7 +374,7 @@ def _found_text(found: pl.DataFrame, at: Array, where: pl.Series) -> Iterator[st
         )
 
 
-def _sample_text(samples: pl.DataFrame, at_ns: Array, at: Array, where: pl.Series, clean: Clean) -> Iterator[str]:
+def _sample_text(samples: pl.DataFrame, at_ns: Array, at: Array, where: pl.Series) -> Iterator[str]:
     for begin in range(0, samples.height, _CHUNK):
         rows = slice(begin, begin + _CHUNK)
         part = samples.slice(begin, _CHUNK)
@@ -392,9 +385,9 @@ def _sample_text(samples: pl.DataFrame, at_ns: Array, at: Array, where: pl.Serie
                 ',"ts":',
                 *_us(pl.Series(at_ns[rows])),
                 ',"name":',
-                _json(part["name"], clean),
+                _json(part["name"]),
                 ',"args":{',
-                _json(part["unit"], _as_it_is),
+                _json(part["unit"]),
                 ":",
                 part["value"].cast(pl.String),
                 "}}",

@@ -16,7 +16,7 @@ import pytest
 import trace_processor
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import BASE_NS, decode_trace, write_counters, write_pair, write_trace
+from traces import BASE_NS, decode_trace, span, write_counters, write_pair, write_trace
 
 from rca.api import Comparison, compare
 from rca.capture import Capture, Finding
@@ -314,15 +314,22 @@ def test_times_lead_back_into_the_files(tmp_path: Path) -> None:
     assert file["added_ns"] == BASE_NS
 
 
-def test_names_are_redacted_on_demand() -> None:
-    capture = made.capture(
-        [made.event("/home/me/x.py(3): f", "python", 0, 1)], [made.samples("load of me@db.corp.com", [0])]
+def test_names_are_redacted_on_demand(tmp_path: Path) -> None:
+    redacted = pytest.importorskip("rca.redact").redacted
+    sides: Any = {"normal": tmp_path / "normal", "abnormal": tmp_path / "abnormal"}
+    for side, folder in sides.items():
+        trace = decode_trace(seed=len(side))
+        trace["traceEvents"].append(span("/home/mallory/x.py(3): f", "python_function", 1000, 1))
+        write_trace(folder / "rank0.json", trace)
+    result = redacted(compare(**sides))
+    plain, clean = (
+        gzip.decompress(perfetto.write_traces(result, sides, tmp_path / str(redact), redact=redact)[0].read_bytes()).decode()
+        for redact in (False, True)
     )
-    assert "/home/me/x.py(3): f" in json.dumps(written(capture))
-    text = json.dumps(written(capture, redact=True))
-    assert "x.py(3): f" in text
-    assert "/home/me" not in text
-    assert "db.corp.com" not in text
+    assert "/home/mallory/x.py(3): f" in plain
+    assert "x.py(3): f" in clean
+    assert "mallory" not in clean
+    assert str(tmp_path) not in clean
 
 
 def test_the_same_capture_is_the_same_file(tmp_path: Path) -> None:
