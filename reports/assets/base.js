@@ -80,6 +80,9 @@
     return text.slice(0, most - 1 - tail) + "…" + text.slice(text.length - tail);
   };
 
+  /** What stands where the whole name does not fit: without parameters and template lists where the page has such names. */
+  rca.shortName = (page, n) => (page.short && page.short[n]) || page.names[n];
+
   rca.quantile = function (sorted, q) {
     const at = (sorted.length - 1) * q;
     const low = Math.floor(at);
@@ -235,7 +238,7 @@
     const isNumber = (column) => numeric.includes(column);
     const body = rows.map((row) => rca.el("tr", {},
       ...row.map((cell, n) => rca.el("td", { class: isNumber(n) ? "num" : null }, cell))));
-    return rca.el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+    return rca.el("div", { class: "scroll figures", tabindex: 0, role: "region", "aria-label": label },
       rca.el("table", {},
         rca.el("thead", {}, rca.el("tr", {},
           ...headers.map((text, n) => rca.el("th", { scope: "col", class: isNumber(n) ? "num" : null }, text)))),

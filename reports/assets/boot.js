@@ -86,5 +86,6 @@
   // Handing a trace over needs the server of `rca open`: a page from a file has nobody to ask for it.
   if (location.protocol.startsWith("http")) document.querySelectorAll("a.perfetto").forEach((link) => { link.hidden = false; });
 
+  addEventListener("scroll", rca.hideTip, { passive: true });
   start();
 })(window.rcaPage = window.rcaPage || {});

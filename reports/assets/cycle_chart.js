@@ -2,14 +2,15 @@
 (function (rca) {
   "use strict";
 
-  const AXIS_WIDTH = 62; // the same for all charts, so that their x axes lie below each other
+  const LABEL = 18;
+  const AXIS_WIDTH = 64; // the same for all charts, so that their x axes lie below each other
   const MOST_HIT = 24; // px from the pointer within which a cycle is the one meant
 
   const axis = (more) => ({
     stroke: () => rca.colour("dim"),
     font: rca.FONT,
     labelFont: rca.FONT,
-    labelSize: 18,
+    labelSize: LABEL,
     grid: { stroke: () => rca.colour("line"), width: 1 },
     ticks: { stroke: () => rca.colour("line"), width: 1, size: 4 },
     ...more,
@@ -53,7 +54,7 @@
             splits: (u, _, from, to) => arrangement.splits(from, to, Math.max(2, Math.floor(u.bbox.width / uPlot.pxRatio / 70))),
             values: (_, splits) => splits.map(arrangement.tick),
           }),
-          axis({ size: AXIS_WIDTH, ...yAxis }),
+          axis({ size: AXIS_WIDTH - (yAxis.label ? LABEL : 0), ...yAxis }),
         ],
         cursor: {
           y: more.horizontal,

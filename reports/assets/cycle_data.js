@@ -7,7 +7,7 @@
   const STATES = ["", "not compared: other phase or other work", "left out: not complete"];
 
   /** Ways to lay both sides on one axis. */
-  rca.ARRANGEMENTS = [["time", "same clock"], ["apart", "side by side"], ["number", "by cycle number"]];
+  rca.ARRANGEMENTS = [["time", "overlaid"], ["apart", "side by side"], ["number", "by number"]];
 
   /**
    * Where both sides lie on the x axis.
@@ -93,7 +93,7 @@
   };
 
   /**
-   * What is said of the cycles of one side between two x: how many, quartiles in µs, and each part's share of their time.
+   * What is said of the cycles of one side between two x: which, quartiles in µs per phase, and each part's share of their time.
    * Cycles that are not complete have no whole duration and count nowhere.
    */
   rca.selection = function (own, points, shown, from, to) {
@@ -101,23 +101,26 @@
     points.x.forEach((x, n) => {
       if (x >= from && x <= to && shown.has(own.phase[n]) && own.state[n] !== rca.NOT_COMPLETE) picked.push(n);
     });
-    const sorted = picked.map((n) => own.dur[n]).sort((a, b) => a - b);
-    const whole = sorted.reduce((sum, us) => sum + us, 0);
+    const whole = picked.reduce((sum, n) => sum + own.dur[n], 0);
     const shares = Object.entries(own.parts || {}).map(([part, times]) =>
       [part, whole ? picked.reduce((sum, n) => sum + (times[n] || 0), 0) / whole : 0]);
-    const quartiles = sorted.length ? [0.25, 0.5, 0.75].map((q) => rca.quantile(sorted, q)) : null;
+    const quartiles = [...shown].sort().map((phase) => {
+      const sorted = picked.filter((n) => own.phase[n] === phase).map((n) => own.dur[n]).sort((a, b) => a - b);
+      return { phase, n: sorted.length, us: sorted.length ? [0.25, 0.5, 0.75].map((q) => rca.quantile(sorted, q)) : null };
+    }).filter(({ n }) => n);
     return { picked, quartiles, shares };
   };
 
-  /** The sentence of a selection. `titles` maps a part to its text. */
-  rca.selectionText = function (selected, titles) {
-    const { picked, quartiles, shares } = selected;
-    if (!quartiles) return "no cycle";
-    const [low, median, high] = quartiles;
-    const spread = picked.length > 1 ? ` (middle half ${rca.time(low, 3)} to ${rca.time(high, 3)})` : "";
-    const parts = shares.filter(([, share]) => share >= 0.005).sort((a, b) => b[1] - a[1])
-      .map(([part, share]) => `${titles.get(part) || part} ${rca.percent(share)}`);
-    return `${rca.plural(picked.length, "cycle")}, median ${rca.time(median)}${spread}` +
-      (parts.length ? `; of their time: ${parts.join(", ")}` : "");
+  /** The sentence of a selection. `titles` maps a part to its text; without it parts are not said. */
+  rca.selectionText = function ({ picked, quartiles, shares }, phases, titles) {
+    if (!picked.length) return "no cycle";
+    const spread = ({ n, us: [low, median, high] }) => `median ${rca.time(median)}`
+      + (n > 1 ? ` (middle half ${rca.time(low, 3)} to ${rca.time(high, 3)})` : "");
+    const count = `${rca.plural(picked.length, "cycle")}`;
+    const durations = quartiles.length === 1 ? `${count} (${phases[quartiles[0].phase]}), ${spread(quartiles[0])}`
+      : `${count}, ${quartiles.map((one) => `${rca.number(one.n)} ${phases[one.phase]}, ${spread(one)}`).join("; ")}`;
+    const parts = titles ? shares.filter(([, share]) => share >= 0.005).sort((a, b) => b[1] - a[1])
+      .map(([part, share]) => `${titles.get(part) || part} ${rca.percent(share)}`) : [];
+    return durations + (parts.length ? `; of their time: ${parts.join(", ")}` : "");
   };
 })(window.rcaPage = window.rcaPage || {});

@@ -4,7 +4,7 @@
 
   const COUNTERS_AT_FIRST = 3;
   const ROWS_OF_TABLE = 200;
-  const WIDE_RANGE = 30; // durations that differ by more are not readable on a linear axis
+  const WIDE_RANGE = 10; // durations that differ by more may be drawn on a log axis, by three times that they are
 
   const KEYS = "Left and right arrows go from cycle to cycle, up and down to the other side, plus and minus zoom, "
     + "0 or Escape shows everything. Drag to select a time range.";
@@ -18,10 +18,10 @@
     }
     const durations = rca.SIDES.flatMap((side) => cycles[side].dur);
     const positive = durations.filter((us) => us > 0);
-    const isWide = Math.max(...positive) > WIDE_RANGE * Math.min(...positive);
+    const range = Math.max(...positive) / Math.min(...positive);
     const state = {
       mode: "time",
-      log: isWide,
+      log: range > 3 * WIDE_RANGE,
       shown: new Set(phases.keys()),
       counters: rank.counters.map((_, n) => n).slice(0, COUNTERS_AT_FIRST),
       unit: rca.unitOf(Math.max(...durations)),
@@ -42,7 +42,7 @@
 
     const controls = rca.el("div", { class: "controls" },
       rca.choice("Sides", rca.ARRANGEMENTS, state.mode, (mode) => { state.mode = mode; build(); }, "cycles-mode"),
-      isWide ? rca.pressed("Log scale", true, (on) => { state.log = on; build(group.window); }, { id: "cycles-log" }) : null,
+      range > WIDE_RANGE ? rca.pressed("Log scale", state.log, (on) => { state.log = on; build(group.window); }, { id: "cycles-log" }) : null,
       rca.el("span", { role: "group", class: "choice", "aria-label": "Zoom" },
         rca.button("−", () => group.zoom(2), { "aria-label": "Zoom out" }),
         rca.button("+", () => group.zoom(0.5), { "aria-label": "Zoom in" }), resetButton));
@@ -70,7 +70,7 @@
         const name = `${counter.metric}, ${counter.device}${counter.unit ? `, ${counter.unit}` : ""}`;
         const figure = rca.el("figure", { class: "counter" }, rca.el("figcaption", {}, name));
         const small = rca.counterChart(group, figure, arrangement, counter, width, 96);
-        small.ctx.canvas.setAttribute("aria-label", `${name}: ${rca.SIDES.map((side) => `${side} ${range(counter[side].v)}`).join(", ")}`);
+        small.ctx.canvas.setAttribute("aria-label", `${name}: ${rca.SIDES.map((side) => `${side} ${rangeText(counter[side].v)}`).join(", ")}`);
         return figure;
       }));
       say();
@@ -82,14 +82,14 @@
       const head = group.isWhole() ? "All cycles" : `Selected: ${arrangement.read(from)} to ${arrangement.read(to)}`;
       brushText.replaceChildren(rca.el("strong", {}, head), rca.el("ul", {}, ...rca.SIDES.map((side) => {
         const selected = rca.selection(cycles[side], state.points[side], state.shown, from, to);
-        return rca.el("li", {}, rca.swatch(side, 0), ` ${side}: ${rca.selectionText(selected, titles)}`);
+        return rca.el("li", {}, rca.swatch(side, 0), ` ${side}: ${rca.selectionText(selected, phases, titles)}`);
       })));
     }
 
     function summary() {
       const texts = rca.SIDES.map((side) => {
         const selected = rca.selection(cycles[side], state.points[side], state.shown, -Infinity, Infinity);
-        return `${side} ${rca.selectionText({ ...selected, shares: [] }, titles)}`;
+        return `${side} ${rca.selectionText(selected, phases)}`;
       });
       return `Duration of each cycle over time: ${texts.join("; ")}. The table below has the figures.`;
     }
@@ -164,7 +164,7 @@
     };
   }
 
-  function range(values) {
+  function rangeText(values) {
     if (!values.length) return "not measured";
     const [low, high] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
     return `${rca.number(low)} to ${rca.number(high)}`;

@@ -3,13 +3,14 @@
   "use strict";
 
   const ROW = 19;
-  const LETTER = 6.4;
+  const LETTER = 7;
   const ROWS_OF_TABLE = 50;
 
-  // Change relative to the larger side, from less to more: seven steps can be told apart, a ramp cannot.
+  // Change relative to the larger side, from less to more, and as a ratio of the sides: seven steps can be told apart, a ramp
+  // cannot.
   const STEPS = [
-    [-0.5, "less-3", "less than half"], [-0.2, "less-2", "20 to 50 % less"], [-0.05, "less-1", "5 to 20 % less"], [0.05, "same", "within 5 %"],
-    [0.2, "more-1", "up to 20 %"], [0.5, "more-2", "20 to 50 %"], [Infinity, "more-3", "over half of it new"],
+    [-0.5, "less-3", "under ×0.5"], [-0.2, "less-2", "×0.5 to 0.8"], [-0.05, "less-1", "×0.8 to 0.95"], [0.05, "same", "within 5 %"],
+    [0.2, "more-1", "×1.05 to 1.25"], [0.5, "more-2", "×1.25 to 2"], [Infinity, "more-3", "over ×2"],
   ];
   const WIDTHS = [["larger", "larger of both"], ["normal", "normal"], ["abnormal", "abnormal"]];
 
@@ -31,11 +32,11 @@
 
     host.replaceChildren(
       rca.el("div", { class: "controls" }, search,
-        rca.choice("Width", WIDTHS, state.by, (by) => { state.by = by; redraw(); }, "flame-width")),
+        rca.choice("Width", WIDTHS, state.by, (by) => { state.by = by; redraw(); }, "flame-width"), found),
       rca.el("div", { class: "legend", role: "group", "aria-label": "Colours" }, rca.el("span", {}, "Abnormal against normal:"),
         ...STEPS.map(([, name, words]) => rca.el("span", { class: "key-entry" },
           rca.el("span", { class: `patch ${name}`, "aria-hidden": "true" }, mark(name)), ` ${words}`))),
-      found, path, area, text,
+      path, area, text,
       stacks.note ? rca.el("p", { class: "hint" }, stacks.note) : null,
       rca.details(`The ${ROWS_OF_TABLE} largest changes`, table));
     const widthOf = (node) => node.width[state.by];
@@ -43,31 +44,29 @@
     function redraw() {
       const above = [];
       for (let node = state.root; node; node = node.parent) above.unshift(node);
-      const height = (above.length + depth(state.root)) * ROW;
-      const pen = rca.sized(canvas, width, height);
+      state.boxes = above.map((node, n) => [node, 0, n * ROW, width, node !== state.root]);
+      place(state.root, 0, above.length * ROW, width);
+      const pen = rca.sized(canvas, width, Math.max(...state.boxes.map((own) => own[2])) + ROW);
       pen.font = "11.5px ui-monospace, monospace";
       pen.textBaseline = "middle";
-      state.boxes = [];
-      above.forEach((node, n) => box(pen, node, 0, n * ROW, width, node !== state.root));
-      children(pen, state.root, 0, above.length * ROW, width);
+      state.boxes.forEach((own) => box(pen, ...own));
     }
 
-    function children(pen, node, left, top, room) {
+    function place(node, left, top, room) {
       const whole = widthOf(node);
       let x = left;
       for (const child of node.children) {
         const own = whole ? (widthOf(child) / whole) * room : 0;
         // Too narrow to be seen, and so is all it calls.
         if (own >= 0.4) {
-          box(pen, child, x, top, own);
-          children(pen, child, x, top + ROW, own);
+          state.boxes.push([child, x, top, own, false]);
+          place(child, x, top + ROW, own);
         }
         x += own;
       }
     }
 
     function box(pen, node, x, y, own, faded) {
-      state.boxes.push([node, x, y, own]);
       const isDim = state.found && !state.found.has(node);
       pen.globalAlpha = isDim || faded ? 0.45 : 1;
       pen.fillStyle = rca.colour(node.step);
@@ -76,7 +75,7 @@
       const letters = Math.floor((own - 8) / LETTER);
       if (letters > 2) {
         pen.fillStyle = rca.colour(isDim || faded ? "ink" : node.step.endsWith("3") ? "flame-strong-ink" : "flame-ink");
-        pen.fillText(rca.elided(`${mark(node.step)}${node.name}`, letters), x + 4, y + ROW / 2);
+        pen.fillText(rca.elided(mark(node.step) + node.short, letters), x + 4, y + ROW / 2);
       }
       if (node !== state.picked && !(state.found && !isDim)) return;
       pen.strokeStyle = rca.colour("ink");
@@ -170,13 +169,11 @@
   /** Told by a sign as well as by its colour. */
   const mark = (step) => (step.startsWith("more") ? "▲ " : step.startsWith("less") ? "▼ " : "");
 
-  const depth = (node) => 1 + Math.max(0, ...node.children.map(depth));
-
   /** The rows of `stacks` as nodes below one root, and how wide each is. */
   function grown(stacks, page) {
-    const root = { name: "all", parent: null, children: [], normal: 0, abnormal: 0 };
+    const root = { name: "all", short: "all", parent: null, children: [], normal: 0, abnormal: 0 };
     const nodes = stacks.name.map((name, n) => ({
-      name: page.names[name], parent: null, children: [], normal: stacks.normal[n], abnormal: stacks.abnormal[n],
+      name: page.names[name], short: rca.shortName(page, name), parent: null, children: [], normal: stacks.normal[n], abnormal: stacks.abnormal[n],
     }));
     nodes.forEach((node, n) => {
       node.parent = stacks.parent[n] < 0 ? root : nodes[stacks.parent[n]];

@@ -3,16 +3,17 @@
   "use strict";
 
   const ROW = 34; // px; the style sheet says the same
+  const HEIGHT = 620; // px that are in sight at most, as in the style sheet
   const BEYOND = 8; // rows kept on either side of those in sight
   const ALPHA = 0.05;
 
   const COLUMNS = [
-    { key: "name", text: "function", value: (f, n) => f.title[n] },
+    { key: "title", text: "function" },
     { key: "device", text: "device", level: "wide" },
     { key: "kind", text: "kind", level: "wide" },
     { key: "normal_us", text: "normal, µs", number: true },
-    { key: "abnormal_us", text: "abnormal, µs", number: true },
-    { key: "shift_us", text: "change, µs (95 %)", number: true },
+    { key: "abnormal_us", text: "abnormal, µs", number: true, level: "narrow" },
+    { key: "shift_us", text: "change, µs", number: true },
     { key: "spread", text: "spread", level: "middle", fixed: true },
     { key: "calls", text: "calls per cycle", number: true, level: "middle", value: (f, n) => f.abnormal_count[n] - f.normal_count[n] },
     { key: "q", text: "q", number: true, level: "wide", first: 1 },
@@ -45,7 +46,7 @@
     const changed = rca.el("input", { id: "function-changed", type: "checkbox", on: { change: filter } });
     const headers = COLUMNS.map((column) => rca.el("th", { scope: "col", class: classOf(column), "data-key": column.key },
       column.fixed ? column.text : rca.button(column.text, () => sortBy(column))));
-    const top = rca.el("tr", { class: "spacer", "aria-hidden": "true" }, rca.el("td", { colspan: COLUMNS.length }));
+    const top = rca.el("tr", { class: "spacer", "aria-hidden": "true" }, rca.el("td"));
     const bottom = top.cloneNode(true);
     const body = rca.el("tbody", { on: { keydown: key } }, top, bottom);
     const table = rca.el("table", { class: "functions" },
@@ -56,7 +57,7 @@
     host.replaceChildren(
       rca.el("div", { class: "controls" }, search, device, kind, rca.el("label", {}, changed, ` only changed (q < ${ALPHA})`)),
       count, scroller,
-      rca.el("p", { class: "hint" }, "Times are of a mean cycle. Spread: 5 to 95 % of cycles thin, the middle half thick, the median "
+      rca.el("p", { class: "hint" }, "Times are of a mean cycle, changes with their 95 % interval. Spread: 5 to 95 % of cycles thin, the middle half thick, the median "
         + "as a tick; normal above, abnormal below, each row on its own scale. Enter or a click on a name opens its row."));
     function matcher() {
       const text = search.value.trim();
@@ -122,8 +123,9 @@
     }
 
     function render() {
-      const height = scroller.clientHeight;
-      let at = scroller.scrollTop;
+      const height = Math.max(scroller.clientHeight, HEIGHT); // it is not that high before it has rows
+      const scrolled = scroller.scrollTop;
+      let at = scrolled;
       if (state.open !== null) at -= rca.clamp(at - (state.open + 1) * ROW, 0, state.extra);
       const from = Math.max(Math.floor(at / ROW) - BEYOND, 0);
       const to = Math.min(Math.ceil((at + height) / ROW) + BEYOND, state.order.length);
@@ -149,17 +151,19 @@
       bottom.firstChild.style.height = above(state.order.length) - above(to) + "px";
       top.hidden = from === 0;
       bottom.hidden = to === state.order.length;
+      // While rows were missing the browser may have taken the table for shorter.
+      if (scroller.scrollTop !== scrolled) scroller.scrollTop = scrolled;
     }
 
     function row(place) {
       const n = state.order[place];
       return rca.el("tr", { "aria-rowindex": place + 2, class: f.q[n] !== null && f.q[n] < ALPHA ? "changed" : null },
-        ...COLUMNS.map((column) => rca.el("td", { class: classOf(column), title: column.key === "name" ? f.title[n] : null }, cell(column, n, place))));
+        ...COLUMNS.map((column) => rca.el("td", { class: classOf(column), title: column.key === "title" ? f.title[n] : null }, cell(column, n, place))));
     }
 
     function cell(column, n, place) {
-      if (column.key === "name") {
-        return rca.button(rca.elided(f.title[n], letters), () => toggle(place), { class: "name", "aria-expanded": String(state.open === place) });
+      if (column.key === "title") {
+        return rca.button(rca.elided(rca.shortName(page, f.name[n]), letters), () => toggle(place), { class: "name", "aria-expanded": String(state.open === place) });
       }
       if (column.key === "shift_us") return change(f, n);
       if (column.key === "spread") return spread(f.quantiles, n);
@@ -193,9 +197,9 @@
         return `${side}: ` + (five ? `median ${rca.time(five[2])}, middle half ${rca.time(five[1])} to ${rca.time(five[3])}, 5 to 95 % ${rca.time(five[0])} to ${rca.time(five[4])}` : "not seen in a cycle");
       });
       const test = f.p[n] === null ? "No test could be made." : `p ${rca.number(f.p[n], 2)}, q ${rca.number(f.q[n], 2)}.`;
-      return rca.el("tr", { class: "detail" }, rca.el("td", { colspan: COLUMNS.length }, rca.el("div", {},
+      return rca.el("tr", { class: "detail" }, rca.el("td", { colspan: headers.filter((header) => header.clientWidth).length }, rca.el("div", {},
         name, " ", copy,
-        rca.el("p", {}, `${f.device[n]}, ${f.kind[n]}. ${test}`),
+        rca.el("p", {}, `${f.device[n]}, ${f.kind[n]}. Mean cycle: normal ${rca.time(f.normal_us[n])}, abnormal ${rca.time(f.abnormal_us[n])}. ${test}`),
         rca.el("ul", {}, ...lines.map((line) => rca.el("li", {}, line))),
         link ? rca.el("p", {}, `Seen in cycle ${link.cycle} of the ${link.side} side: ${rca.placeText(link)} in `, rca.el("code", {}, link.file)) : null)));
     }
@@ -244,8 +248,8 @@
     const shift = f.shift_us[n];
     if (shift === null) return "–";
     const sign = (value) => rca.signed(value, rca.number(value, 3));
-    const text = rca.el("span", {}, sign(shift));
-    if (f.low[n] !== null) text.append(rca.el("span", { class: "interval" }, ` (${sign(f.low[n])} to ${sign(f.high[n])})`));
+    const text = rca.el("span", {}, rca.el("span", { class: "shift" }, sign(shift)));
+    if (f.low[n] !== null) text.append(rca.el("span", { class: "interval" }, `${sign(f.low[n])} to ${sign(f.high[n])}`));
     return text;
   }
 

@@ -7,11 +7,11 @@
   const TITLE = 17; // height of a lane's name
   const COUNTER = 34;
   const AXIS = 20;
-  const LETTER = 6.2; // px per character of the font used in boxes, about
+  const LETTER = 6.7; // px per character of the font used in boxes, about
 
   // Told apart by fill and outline as well as by colour.
   const PATTERNS = {
-    memcpy: "hatch", memset: "hatch", sync: "cross", runq: "cross", io: "dots", overhead: "dots", python: "dots",
+    memcpy: "hatch", memset: "hatch", sync: "cross", runq: "cross", io: "dots", overhead: "dots",
   };
   const DASHED = new Set(["annotation", "gpu_annotation", "window"]);
 
@@ -142,9 +142,15 @@
         }
         drawBox(pen, page.kinds[events.kind[n]], fills, left, top, right - left, ROW - 2);
         const letters = Math.floor((right - Math.max(left, 0) - 6) / LETTER) - 1;
-        if (letters > 3) {
+        const name = rca.shortName(page, events.name[n]);
+        if (letters >= Math.min(name.length, 8)) {
+          const text = rca.elided(name, letters);
+          if (PATTERNS[page.kinds[events.kind[n]]]) {
+            pen.fillStyle = rca.colour("paper");
+            pen.fillRect(Math.max(left, 0) + 2, top + 2, text.length * LETTER + 2, ROW - 6);
+          }
           pen.fillStyle = rca.colour("ink");
-          pen.fillText(rca.elided(page.names[events.name[n]], letters), Math.max(left, 0) + 3, top + ROW / 2 - 0.5);
+          pen.fillText(text, Math.max(left, 0) + 3, top + ROW / 2 - 0.5);
         }
       }
       if (picked === null) return;
