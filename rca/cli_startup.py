@@ -71,7 +71,7 @@ def startup(
         terminal.notes(found.startups.remarks)
     shown = drawn.startup_document(found)
     if html:
-        files.write_file(html, startup_html.page(shown, [(start.name, start) for start in found.startups.starts]))
+        files.write_file(html, startup_html.report_page(found))
     texts = {
         "md": lambda: document.markdown(shown, target),
         "grid": lambda: drawn.grid_text(found),

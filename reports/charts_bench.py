@@ -14,6 +14,7 @@ from rca.bench.words import ROUNDED, change, side_time
 from reports.charts import (
     STYLES,
     Axis,
+    Chart,
     Kind,
     Line,
     LineChart,
@@ -40,13 +41,12 @@ def latency_charts(runs: Sequence[BenchRun]) -> list[LineChart]:
     return _latencies([(run.label if several else "", run) for run in runs])
 
 
-def comparison_charts(found: BenchComparison) -> list[LineChart | RowChart]:
-    """Return what is drawn of two model runs, what leads first: latencies, then where the change went."""
-    charts: list[LineChart | RowChart] = []
-    if found.latency.rows:
-        charts.append(_ratios(found.latency.rows))
-    charts += [ledger_chart(found, ledger) for ledger in _ledgers(found)]
-    return [*charts, *_latencies([("normal", found.normal), ("abnormal", found.abnormal)])]
+def comparison_charts(found: BenchComparison) -> tuple[list[Chart], list[Chart]]:
+    """Return what is drawn of two model runs: what leads (ratios of latencies, the main ledger), and the rest."""
+    ledgers = [ledger_chart(found, ledger) for ledger in _ledgers(found)]
+    leading: list[Chart] = [_ratios(found.latency.rows)] if found.latency.rows else []
+    rest: list[Chart] = [*_latencies([("normal", found.normal), ("abnormal", found.abnormal)])]
+    return [*leading, *ledgers[:1]], [*rest, *ledgers[1:]]
 
 
 def _ledgers(found: BenchComparison) -> list[OperatorLedger]:

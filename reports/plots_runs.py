@@ -69,15 +69,12 @@ def run_sheets(runs: Sequence[BenchRun]) -> dict[str, Sheet]:
 
 
 def run_comparison_sheets(found: BenchComparison) -> dict[str, Sheet]:
-    """Return ``verdict``: the answer, ratios of latencies, where the change went; and ``runs``: latencies of both sides."""
-    charts = comparison_charts(found)
-    ledgers = [chart for chart in charts if chart.title.startswith("Where")]
+    """Return ``verdict``: the answer, ratios of latencies, where the change went; and ``more``: the rest."""
+    leading, rest = comparison_charts(found)
     document = bench.comparison_document(found)
     about = f"normal: {found.normal.label}; abnormal: {found.abnormal.label}"
-    rest = [chart for chart in charts if chart not in ledgers]
-    sheets = {"verdict": _verdict(document, about, [*rest[:1], *ledgers[:1]])}
-    others = [*rest[1:], *ledgers[1:]]
-    return sheets | ({"more": _charts("Latencies of both sides, and the other ledger", others)} if others else {})
+    sheets = {"verdict": _verdict(document, about, leading)}
+    return sheets | ({"more": _charts("Latencies of both sides, and the other ledger", rest)} if rest else {})
 
 
 def _verdict(document: Document, about: str, charts: Iterable[Chart]) -> Sheet:
