@@ -109,7 +109,7 @@ _PROGRAM = re.compile(
     [^`\n]*""",
     re.VERBOSE,
 )
-_OPTIONS = re.compile(r"(?<![\w-])(?:--[a-z][\w-]+(?:[= ](?!-)[^\s`]+)?(?:\s+|$)){3,}")
+_OPTIONS = re.compile(r"(?<![\w-])(?:--[a-z][\w-]*(?:[= ](?!-)[^\s`]+)?(?:\s+|$)){3,}")
 
 
 def redact_text(text: str) -> str:
