@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
-from rca.cli_output import for_target, to_stdout
+from rca.cli_output import for_target, redact_option, to_stdout
 
 if TYPE_CHECKING:
     from rca.capture import Progress
     from rca.kinds import Kind
+    from rca.pictures import SideName
     from reports.comparing import Shown
 
 EXIT_CODES = """\b
@@ -25,6 +28,8 @@ CYCLE_HELP = (
     "`list` shows what there is."
 )
 LIST = "list"
+
+T = TypeVar("T")
 
 
 def _complete_cause(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -43,6 +48,12 @@ Examples:
   rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal --cycle list
   rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal --explain cpu_quota
   rca compare fixtures/startup/normal fixtures/startup/abnormal
+  rca compare fixtures/vllm-cpu-contention/normal fixtures/vllm-cpu-contention/abnormal --redact --html -
+
+\b
+Look at it, with the traces a click away:
+  $ rca compare normal/ abnormal/ -o report --perfetto report/perfetto
+  $ rca open report
 
 \b
 Post a report to a ticket:
@@ -57,10 +68,16 @@ Post a report to a ticket:
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write all reports into DIR: report.md, report.json, comparison.csv, cycles.csv.",
+    help="Write all reports into DIR: report.md, report.html, report.json, comparison.csv, cycles.csv.",
 )
 @click.option(
     "--md", type=click.Path(path_type=Path, allow_dash=True), metavar="PATH", help="Write the ticket report to PATH."
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="PATH",
+    help="Write the page to PATH: one file with pictures and timelines, that needs no network.",
 )
 @click.option(
     "--json",
@@ -75,7 +92,20 @@ Post a report to a ticket:
     metavar="PATH",
     help="Write the detailed table to PATH. For each of these, - is stdout.",
 )
+@click.option(
+    "--plots",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write pictures into DIR, as SVG and PNG, for tickets that take no HTML.",
+)
+@click.option(
+    "--perfetto",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a trace per side into DIR for ui.perfetto.dev: all events, and tracks for cycles, phases and findings.",
+)
 @for_target
+@redact_option
 @click.option("--cycle", metavar="NAME", help=CYCLE_HELP)
 @click.option(
     "--explain",
@@ -92,9 +122,13 @@ def compare(  # noqa: PLR0913, PLR0917
     abnormal: Path,
     output: Path | None,
     md: Path | None,
+    html: Path | None,
     json_: Path | None,
     csv: Path | None,
+    plots: Path | None,
+    perfetto: Path | None,
     target: str,
+    redact: bool,
     cycle: str | None,
     explain: str | None,
     gate: bool,
@@ -114,34 +148,35 @@ def compare(  # noqa: PLR0913, PLR0917
     """
     from rca.kinds import kind_of  # noqa: PLC0415  (imports take longer than --help may)
     from rca.verdict import EXIT_CODE  # noqa: PLC0415
-    from reports import files, terminal  # noqa: PLC0415
+    from reports import terminal  # noqa: PLC0415
+    from reports.outputs import Outputs  # noqa: PLC0415
 
-    single = {"md": md, "json": json_, "csv": csv}
-    files.check_outputs(output, [path for path in single.values() if path], [normal, abnormal], force)
-    _check_words(cycle, explain, single)
+    outputs = Outputs(output, {"md": md, "html": html, "json": json_, "csv": csv}, plots, perfetto, force)
+    outputs.check([normal, abnormal])
+    _check_words(cycle, explain, outputs.single)
     kind = kind_of(normal, abnormal)
-    if kind != "capture" and (cycle is not None or explain is not None):
-        raise click.UsageError("--cycle and --explain are of captures")
+    if kind != "capture" and (cycle is not None or explain is not None or perfetto is not None):
+        raise click.UsageError("--cycle, --explain and --perfetto are of captures")
     if cycle == LIST:
-        if output or md or json_ or csv:
+        if outputs.anything:
             raise click.UsageError("--cycle list compares nothing, so there is no report to write")
         list_anchors({"normal": normal, "abnormal": abnormal}, quiet)
+    how = _How(target, cycle, explain, cached=not no_cache, with_page=outputs.with_page, redact=redact)
     with terminal.progress(enabled=not quiet) as progress:
-        shown, explanation = _compared(kind, normal, abnormal, target, cycle, explain, not no_cache, progress)
-    written = _write(shown, output, single, force)
+        shown, explanation = _compared(kind, {"normal": normal, "abnormal": abnormal}, how, progress)
+        written, text = outputs.write(shown)
     if not quiet:
         terminal.notes(shown.warnings)
-    if explanation is not None:
-        to_stdout(explanation)
-    elif Path("-") not in single.values():
-        if written or sys.stdout.isatty():
-            shown.summary(written)
-        else:
-            to_stdout(shown.texts["md"]())
+    if explanation is not None or text is not None:
+        to_stdout(explanation or text or "")
+    elif written or sys.stdout.isatty():
+        shown.summary(written)
+    else:
+        to_stdout(shown.texts["md"]())
     sys.exit(1 if gate and shown.status == "slower" else EXIT_CODE[shown.status])
 
 
-def _check_words(cycle: str | None, explain: str | None, single: dict[str, Path | None]) -> None:
+def _check_words(cycle: str | None, explain: str | None, single: Mapping[str, Path | None]) -> None:
     from reports import explain as explaining  # noqa: PLC0415
 
     if explain is not None and explain not in explaining.causes():
@@ -152,32 +187,48 @@ def _check_words(cycle: str | None, explain: str | None, single: dict[str, Path 
         raise click.UsageError("only one report can go to stdout, and --explain goes there too")
 
 
-def _compared(
-    kind: Kind,
-    normal: Path,
-    abnormal: Path,
-    target: str,
-    cycle: str | None,
-    explain: str | None,
-    cached: bool,
-    progress: Progress,
-) -> tuple[Shown, str | None]:
+@dataclass(frozen=True)
+class _How:
+    """How captures are compared and shown: the options of the command."""
+
+    target: str
+    cycle: str | None
+    explain: str | None
+    cached: bool
+    with_page: bool
+    redact: bool
+
+
+def _compared(kind: Kind, sides: dict[SideName, Path], how: _How, progress: Progress) -> tuple[Shown, str | None]:
     """Compare what both paths hold; return what can be written of it, and the explanation that was asked for."""
+    from rca.redact import redacted  # noqa: PLC0415
     from reports import comparing  # noqa: PLC0415
 
+    shown_as = redacted if how.redact else _as_it_is
     if kind == "startup":
         from rca.startup import compare_startups  # noqa: PLC0415
 
-        return comparing.of_startups(compare_startups(normal, abnormal, progress), target), None
+        return comparing.of_startups(
+            shown_as(compare_startups(sides["normal"], sides["abnormal"], progress)), how.target
+        ), None
     if kind == "bench":
         from rca.bench import compare as compare_runs  # noqa: PLC0415
 
-        return comparing.of_model_runs(compare_runs(normal, abnormal), target), None
+        return comparing.of_model_runs(shown_as(compare_runs(sides["normal"], sides["abnormal"])), how.target), None
     from rca import api  # noqa: PLC0415
     from reports import explain as explaining  # noqa: PLC0415
 
-    result = api.compare(normal, abnormal, cycle=cycle, progress=progress, cached=cached)
-    return comparing.of_captures(result, target), explaining.explanation(result, explain) if explain else None
+    result = shown_as(
+        api.compare(
+            sides["normal"], sides["abnormal"], cycle=how.cycle, progress=progress, cached=how.cached, pictures=how.with_page
+        )
+    )
+    shown = comparing.of_captures(result, how.target, sides, progress, how.redact)
+    return shown, explaining.explanation(result, how.explain) if how.explain else None
+
+
+def _as_it_is(result: T) -> T:
+    return result
 
 
 def list_anchors(sides: dict[str, Path], quiet: bool) -> NoReturn:
@@ -192,20 +243,3 @@ def list_anchors(sides: dict[str, Path], quiet: bool) -> NoReturn:
     else:
         to_stdout(inspection.anchors_text(found))
     sys.exit(0)
-
-
-def _write(shown: Shown, output: Path | None, single: dict[str, Path | None], force: bool) -> list[Path]:
-    """Write what was asked for; return the files, the ticket report first."""
-    from reports import files  # noqa: PLC0415
-
-    written = []
-    if output:
-        files.write_folder(output, {name: shown.texts[kind]() for name, kind in shown.folder.items()}, force)
-        written = [output / name for name in shown.folder]
-    for kind, path in single.items():
-        if path == Path("-"):
-            to_stdout(shown.texts[kind]())
-        elif path:
-            files.write_file(path, shown.texts[kind]())
-            written.append(path)
-    return written
