@@ -13,7 +13,8 @@ import click
 from rca.cli_bench import bench
 from rca.cli_compare import CYCLE_HELP, EXIT_CODES, LIST, compare, list_anchors
 from rca.cli_lab import lab
-from rca.cli_output import to_stdout
+from rca.cli_open import open_
+from rca.cli_output import redact_option, to_stdout
 from rca.cli_startup import startup
 from rca.cli_sweep import sweep
 from rca.errors import OutputError, RcaError
@@ -24,6 +25,8 @@ _GIVE_MEMORY_BACK = "dirty_decay_ms:50,muzzy_decay_ms:0"
 """For the allocator of polars, read when it is imported: by default it keeps for ten seconds what was freed."""
 
 _INTERNAL = 5
+_REDACT = "--redact"
+"""Where a command was called with it, no error line names a path either."""
 
 
 @click.group(
@@ -32,6 +35,7 @@ _INTERNAL = 5
 Examples:
   rca compare normal/ abnormal/
   rca compare normal/ abnormal/ -o report/
+  rca open report/
   rca inspect normal/
 
 \b
@@ -52,6 +56,7 @@ Examples:
   rca inspect fixtures/vllm-cpu-contention/normal --all
   rca inspect fixtures/vllm-cpu-contention/normal --cycle list
   rca inspect fixtures/vllm-cpu-contention/normal --cycle nvtx:execute_context --json -
+  rca inspect fixtures/vllm-cpu-contention/normal --redact
 
 \b
 Exit codes:
@@ -69,8 +74,9 @@ Exit codes:
 )
 @click.option("--cycle", metavar="NAME", help=CYCLE_HELP)
 @click.option("--all", "everything", is_flag=True, help="Show all rows of all tables.")
+@redact_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def inspect(path: Path, json_: Path | None, cycle: str | None, everything: bool, quiet: bool) -> NoReturn:
+def inspect(path: Path, json_: Path | None, cycle: str | None, everything: bool, redact: bool, quiet: bool) -> NoReturn:
     """Say what a capture holds, and what is wrong with it.
 
     PATH is a folder (searched with all below it) or a file. Shows files, ranks, devices, counters and their rates, what
@@ -78,15 +84,17 @@ def inspect(path: Path, json_: Path | None, cycle: str | None, everything: bool,
     clocks that jump, holes in counters, stalls of the profiler.
     """
     from rca import api  # noqa: PLC0415  (imports take longer than --help may)
+    from rca.redact import redacted  # noqa: PLC0415
     from reports import files, inspection, terminal  # noqa: PLC0415
 
     files.check_outputs(None, [json_] if json_ else [], [path], force=False)
     if cycle == "":
         raise click.UsageError("--cycle needs a name")
     if cycle == LIST and not json_:
-        list_anchors({"": path}, quiet)
-    with terminal.progress(enabled=not quiet) as progress:
+        list_anchors({"": path}, redact, quiet)
+    with terminal.progress(enabled=not (quiet or redact)) as progress:  # it names files
         result = api.inspect(path, cycle=None if cycle == LIST else cycle, progress=progress)
+    result = redacted(result) if redact else result
     if json_ == Path("-"):
         to_stdout(inspection.inspection_json(result))
     else:
@@ -227,7 +235,7 @@ def collect(  # noqa: PLR0913, PLR0917
     sys.exit(0)
 
 
-for _command in (compare, startup, bench, sweep, lab):
+for _command in (compare, open_, startup, bench, sweep, lab):
     cli.add_command(_command)
 
 
@@ -261,6 +269,8 @@ def main() -> NoReturn:
     except RcaError as error:
         _fail(f"rca: {error}", error.exit_code)
     except click.ClickException as error:
+        if _REDACT in sys.argv:
+            _fail(f"rca: {error.format_message()}", error.exit_code)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -279,6 +289,10 @@ def main() -> NoReturn:
 
 def _fail(message: str, code: int) -> NoReturn:
     one_line = " ".join(message.split())
+    if _REDACT in sys.argv:
+        from rca.redact import redact_line  # noqa: PLC0415
+
+        one_line = redact_line(one_line, sys.argv[1:])
     print(one_line.encode(errors="replace").decode(), file=sys.stderr)
     if code == OutputError.exit_code:
         _drop_stdout()  # what is still buffered for a full disk must not fail once more at exit

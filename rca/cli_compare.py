@@ -160,11 +160,12 @@ def compare(  # noqa: PLR0913, PLR0917
     if cycle == LIST:
         if outputs.anything:
             raise click.UsageError("--cycle list compares nothing, so there is no report to write")
-        list_anchors({"normal": normal, "abnormal": abnormal}, quiet)
+        list_anchors({"normal": normal, "abnormal": abnormal}, redact, quiet)
     how = _How(target, cycle, explain, cached=not no_cache, with_page=outputs.with_page, redact=redact)
-    with terminal.progress(enabled=not quiet) as progress:
+    with terminal.progress(enabled=not (quiet or redact)) as progress:  # it names files
         shown, explanation = _compared(kind, {"normal": normal, "abnormal": abnormal}, how, progress)
         written, text = outputs.write(shown)
+    written = [Path(path.name) for path in written] if redact else written
     if not quiet:
         terminal.notes(shown.warnings)
     if explanation is not None or text is not None:
@@ -231,13 +232,15 @@ def _as_it_is(result: T) -> T:
     return result
 
 
-def list_anchors(sides: dict[str, Path], quiet: bool) -> NoReturn:
+def list_anchors(sides: dict[str, Path], redact: bool, quiet: bool) -> NoReturn:
     """Print what could mark the cycles of each capture, best first."""
     from rca import api  # noqa: PLC0415
+    from rca.redact import redacted  # noqa: PLC0415
     from reports import inspection, terminal  # noqa: PLC0415
 
-    with terminal.progress(enabled=not quiet) as progress:
+    with terminal.progress(enabled=not (quiet or redact)) as progress:
         found = {side: api.inspect(path, progress=progress) for side, path in sides.items()}
+    found = redacted(found) if redact else found
     if sys.stdout.isatty():
         inspection.show_anchors(found)
     else:
