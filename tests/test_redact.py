@@ -187,16 +187,17 @@ class TestAnything:
         assert path not in redact_text(text)
         assert path not in named(text)
 
-    @given(st.ip_addresses(), st.text(max_size=10))
+    @given(
+        st.one_of(
+            st.ip_addresses(network="10.0.0.0/8"),
+            st.ip_addresses(network="128.0.0.0/1"),
+            st.ip_addresses(network="2000::/3"),
+            st.ip_addresses(network="fc00::/7"),
+            st.ip_addresses(network="fe80::/10"),
+        ),
+        st.text(max_size=10),
+    )
     def test_addresses_never_pass(self, address: Any, around: str) -> None:
-        if (
-            not (address.is_global or address.is_private)
-            or address.is_loopback
-            or (address.version == 4 and address.packed[0] == 0)
-        ):
-            return
-        if address.version == 6 and str(address)[:2] not in ("fc", "fd", "fe") and str(address)[0] not in "23":
-            return
         assert str(address) not in redact_text(f"from {address} {around}").split()
 
     @settings(max_examples=300)

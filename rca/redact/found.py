@@ -69,7 +69,7 @@ class Found:
             self._table(thing)
         elif isinstance(thing, Mapping):
             for name, value in thing.items():
-                self.walk(name, "", side)
+                self.walk(name, "" if " " in str(name) else keys.NAME, side)
                 self.walk(value, str(name), _side(str(name), side))
         elif dataclasses.is_dataclass(thing):
             self._capture(thing, side)

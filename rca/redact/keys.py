@@ -8,8 +8,10 @@ from typing import Literal
 
 Kind = Literal["command", "version", "host", "model", "path", "user", "name", "file", ""]
 
+NAME = ".name"
+
 _FIELDS: dict[str, Kind] = {
-    **dict.fromkeys((".name", ".function", ".anchor", ".device", ".metric"), "name"),
+    **dict.fromkeys((NAME, ".function", ".anchor", ".device", ".metric"), "name"),
     **dict.fromkeys((".path", ".file", ".source", ".label"), "file"),
 }
 """Fields of dataclasses; names are what columns of tables hold, too."""

@@ -93,7 +93,8 @@ class _Copy:
         made: dict[Any, Any] = {}
         same = True
         for name, value in thing.items():
-            shown, own = self.of(name), self.of(value, str(name))
+            shown = self.of(name, "" if " " in str(name) else keys.NAME)  # no word of a key is a host
+            own = self.of(value, str(name))
             plain, number = shown, 1
             while shown in made:
                 number += 1

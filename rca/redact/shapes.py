@@ -84,7 +84,7 @@ _LABEL = re.compile(
 _SYSLOG = re.compile(r"^[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?P<host>[\w.-]+) [\w./-]+(?:\[\d+\])?:")
 _V4 = re.compile(r"(?<![\w.+-])(?<!version )(?<!version: )(?<!version is )(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d|\+)")
 _V6 = re.compile(
-    r"(?<![\w:.])(?:[23][0-9A-Fa-f]{3}|f[cd][0-9A-Fa-f]{2}|fe80|::ffff|(?=::1(?![\w:.])))"
+    r"(?<![\w:.])(?:[23][0-9A-Fa-f]{3}|f[cd][0-9A-Fa-f]{2}|fe[89ab][0-9A-Fa-f]|::ffff|(?=::1(?![\w:.])))"
     r"(?::[0-9A-Fa-f.]{0,15}){1,7}(?:%\w+)?(?![\w:])"
 )
 _DOMAIN = re.compile(
@@ -102,8 +102,8 @@ _ARGUMENTS = re.compile(
     re.DOTALL,
 )
 _PROGRAM = re.compile(
-    r"""(?:(?<=[\s"'`(=])|^)(?:[^\s"'`()=]*/)?
-    (?: python[\d.]*\s+(?:-\S|\S+\.py\b) | [^\s"'`()=]+\.(?:py|sh)\s+-{1,2}[a-z]
+    r"""(?:(?<=[\s"'`(=])|^)(?:[^\s"'`()=]{0,400}/)?
+    (?: python[\d.]*\s+(?:-\S|\S+\.py\b) | [^\s"'`()=/]{1,100}\.(?:py|sh)\s+-{1,2}[a-z]
       | (?:torchrun|mpirun|mpiexec|srun|sbatch|deepspeed)\s+\S | accelerate\s+launch\b
       | (?:vllm|sglang)\s+(?:serve|bench|launch)\b | (?:docker|podman)\s+(?:run|exec)\b | (?:ba|z)?sh\s+-\w*c\b | sudo\s+\w )
     [^`\n]*""",

@@ -80,7 +80,7 @@ class StandIns:
         kind = keys.kind_of(key)
         if not text or words.is_placeholder(text) or (kind == "version" and "/" not in text):
             return text
-        if kind == "file" or (key == ".name" and text in self._files):
+        if kind == "file" or (key == keys.NAME and text in self._files):
             return self._files.get(text) or self._roots.get(text) or self.text(text)
         if kind == "name":
             return self.name(text)
