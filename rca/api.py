@@ -19,7 +19,7 @@ from rca.pictures import Pictures, Place, SideName, SidePictures, picture_ranks,
 from rca.profile import Profile, estimate_cores
 from rca.side import Side, chosen_anchors
 from rca.stats.robust import outliers
-from rca.verdict import Verdict, decide, gather
+from rca.verdict import Verdict, decide, gather, known_cores
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def _hosts_compared(sides: dict[SideName, Side], remarks: list[str]) -> Comparis
     """Compare the counters alone: what they tell of the machines, where no cycle tells of the server."""
     captures = {side: own.summary.capture for side, own in sides.items()}
     settings = compare_settings(captures["normal"], captures["abnormal"])
-    evidence = gather(captures["normal"], captures["abnormal"], [], settings, _known_cores(captures))
+    evidence = gather(
+        captures["normal"], captures["abnormal"], [], settings, known_cores(captures["normal"], captures["abnormal"])
+    )
     same = captures["normal"].digest == captures["abnormal"].digest
     warnings = [*_same_files(captures), *remarks, *map(str, settings)]
     warnings += [f"{side}: {finding}" for side, capture in captures.items() for finding in capture.findings]
@@ -136,7 +138,9 @@ def _compared(sides: dict[SideName, Side], cycle: str | None, pictures: bool) ->
         remarks = (*_left_out(own.summary, profiles[side]), *_counter_remarks(own.summary, profiles[side]))
         cycles = _cycle_remarks([profile.rank for profile in profiles[side]])
         warnings += [f"{side}: {text}" for text in (*map(str, captures[side].findings), *remarks, *cycles)]
-    evidence = gather(captures["normal"], captures["abnormal"], compared, settings, _known_cores(captures))
+    evidence = gather(
+        captures["normal"], captures["abnormal"], compared, settings, known_cores(captures["normal"], captures["abnormal"])
+    )
     verdict = decide(compared, same, evidence)
     return Comparison(
         normal=captures["normal"],
@@ -155,16 +159,6 @@ def _pictures(sides: dict[SideName, Side], compared: list[RankComparison]) -> Pi
         taken[side] = picture_side(sides[side].capture, compared, side)
         sides[side].forget_events()
     return picture_ranks(compared, taken)
-
-
-def _known_cores(captures: dict[SideName, Capture]) -> int:
-    """Return the number of cores of the host; 0 where nothing states it: a guess would make up other programs."""
-    stated = [meta["cores"] for capture in captures.values() for meta in capture.meta if isinstance(meta.get("cores"), int)]
-    sampled = [
-        capture.counters.filter(pl.col("device").cast(pl.String).str.starts_with("CPU "))["device"].n_unique()
-        for capture in captures.values()
-    ]
-    return max([*stated, *sampled], default=0)
 
 
 def _same_files(captures: dict[SideName, Capture]) -> list[str]:

@@ -17,7 +17,7 @@ from traces import BASE_NS, decode_trace, span, write_counters, write_pair, writ
 
 from rca import api
 from rca.pictures import distributions, function_quantiles
-from rca.pictures.density import median_interval
+from rca.pictures.density import _curve, bandwidth, median_interval
 from rca.pictures.excerpt import MAX_EVENTS, _rows
 from rca.pictures.model import Excerpt
 from reports.page_data import MAX_SAMPLES, page_data
@@ -240,3 +240,18 @@ def test_a_thinned_counter_keeps_its_extremes(tmp_path: Path) -> None:
         (within.min(), within.max()), rel=1e-5
     )
     assert counter["normal"]["t"] == sorted(counter["normal"]["t"])
+
+
+def test_two_groups_of_cycles_are_two_humps() -> None:
+    rng = np.random.default_rng(3)
+    groups = np.concatenate([rng.normal(10, 0.3, 60), rng.normal(80, 3, 60)])
+    curve = _curve(rng.permutation(groups))
+    between = np.interp(30, curve.x, curve.density)
+    assert between < 0.01 * max(curve.density)
+    assert np.interp(10, curve.x, curve.density) > np.interp(80, curve.x, curve.density) > 20 * between
+
+
+def test_one_hump_stays_one() -> None:
+    values = np.random.default_rng(4).lognormal(3, 0.1, 200)
+    scott = np.log(values).std(ddof=1) * 200**-0.2
+    assert bandwidth(np.log(values)) == pytest.approx(scott, rel=0.5)

@@ -16,7 +16,7 @@ from rca.comparison import RankComparison
 from rca.comparison.robust import counter_values
 from rca.pictures.density import MIN_FOR_CURVE
 from rca.verdict.observe import paired
-from rca.verdict.recorded import Recorded
+from rca.verdict.recorded import Recorded, known_cores
 from rca.verdict.signals import BY_ID
 
 Floats = NDArray[np.float64]
@@ -77,16 +77,6 @@ def signals_of(normal: Capture, abnormal: Capture, rank: RankComparison | None) 
             if before is not None and after is not None:
                 found[signal.id, device] = TwoSides(_values(before.value), _values(after.value), signal.unit)
     return found
-
-
-def known_cores(normal: Capture, abnormal: Capture) -> int:
-    """Return the number of cores of the host; 0 where nothing states it: a guess would make up other programs."""
-    stated = [meta["cores"] for side in (normal, abnormal) for meta in side.meta if isinstance(meta.get("cores"), int)]
-    sampled = [
-        side.counters.filter(pl.col("device").cast(pl.String).str.starts_with("CPU "))["device"].n_unique()
-        for side in (normal, abnormal)
-    ]
-    return max([*stated, *sampled], default=0)
 
 
 def curve(values: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:

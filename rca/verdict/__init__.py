@@ -5,5 +5,18 @@ from rca.verdict.evidence import Evidence, gather
 from rca.verdict.headline import duration
 from rca.verdict.ledger import Ledger
 from rca.verdict.model import EXIT_CODE, Cause, Status, Verdict
+from rca.verdict.recorded import known_cores
 
-__all__ = ["EXIT_CODE", "Cause", "Evidence", "Ledger", "Status", "Verdict", "decide", "duration", "gather", "status_of"]
+__all__ = [
+    "EXIT_CODE",
+    "Cause",
+    "Evidence",
+    "Ledger",
+    "Status",
+    "Verdict",
+    "decide",
+    "duration",
+    "gather",
+    "known_cores",
+    "status_of",
+]

@@ -259,3 +259,13 @@ def _means(ts: Ints, value: Floats, grid: Ints) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         means: Floats = np.diff(np.interp(edges.astype(float), at, total)) / covered
     return np.where(covered > np.diff(grid) / 2, means, np.nan)
+
+
+def known_cores(normal: Capture, abnormal: Capture) -> int:
+    """Return the number of cores of the host; 0 where nothing states it: a guess would make up other programs."""
+    stated = [meta["cores"] for side in (normal, abnormal) for meta in side.meta if isinstance(meta.get("cores"), int)]
+    sampled = [
+        side.counters.filter(pl.col("device").cast(pl.String).str.starts_with("CPU "))["device"].n_unique()
+        for side in (normal, abnormal)
+    ]
+    return max([*stated, *sampled], default=0)
