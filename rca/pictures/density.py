@@ -62,7 +62,7 @@ def bandwidth(values: Floats) -> float:
 
     Source: Bowman, "An alternative method of cross-validation for the smoothing of density estimates", Biometrika 71, 1984.
     """
-    scott = float(values.std(ddof=1)) * len(values) ** -0.2
+    scott = float(values.std(ddof=1)) * float(len(values)) ** -0.2
     few = np.quantile(values, (np.arange(_MOST) + 0.5) / _MOST) if len(values) > _MOST else values
     n = len(few)
     squared = (few[:, None] - few[None, :]) ** 2

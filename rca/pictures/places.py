@@ -28,7 +28,8 @@ def places(captures: dict[SideName, Capture], ranks: Sequence[RankComparison], v
     """Return where the findings of a comparison are seen, in the order of the report.
 
     A cause or a part of the ledger is shown by the cycle in which it took most, a function by the one in which it took
-    longest, both on the side that has more of it; a cause without a counter per cycle by a typical cycle of each side.
+    longest, both on the side that has more of it; a cause without a counter per cycle by a typical cycle of each side and
+    the longest abnormal one.
     """
     found: list[Place] = []
     for rank in sorted(ranks, key=lambda rank: rank.role != verdict.role):
@@ -86,7 +87,12 @@ def _of_cause(finder: _Finder, cause: Cause) -> Iterator[Place]:
         yield finder.at(finding, f"{metric} is furthest from normal here: {value:,.4g}", "abnormal", cycle)
         return
     for side in _SIDES:
-        yield from (finder.at(finding, _WORDS[of.which], side, of.cycle) for of in shown_cycles(finder.rank, side)[:1])
+        shown = shown_cycles(finder.rank, side)
+        yield from (
+            finder.at(finding, _WORDS[of.which], side, of.cycle)
+            for of in shown
+            if of.which == "median" or side == "abnormal"
+        )
 
 
 def _extreme_of_counter(finder: _Finder, cause: Cause) -> tuple[str, int, float] | None:
