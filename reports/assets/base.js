@@ -19,9 +19,14 @@
       if (key === "on") for (const [type, listener] of Object.entries(value)) node.addEventListener(type, listener);
       else if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
     }
-    node.append(...children.filter((child) => child !== null && child !== undefined));
+    node.append(...children.filter(isThere));
     return node;
   }
+
+  const isThere = (child) => child !== null && child !== undefined;
+
+  /** Replaces what is in a host; null leaves a child out. */
+  rca.fillHost = (host, ...children) => host.replaceChildren(...children.filter(isThere));
 
   // ---- figures -------------------------------------------------------------------------------------------------
 
@@ -121,21 +126,57 @@
   /** A colour of the style sheet: `rca.colour("ink")` is `--ink` as the page shows it now. */
   rca.colour = function (name) {
     if (!colours.has(name)) {
-      colours.set(name, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim() || "gray");
+      colours.set(
+        name,
+        getComputedStyle(document.documentElement)
+          .getPropertyValue("--" + name)
+          .trim() || "gray",
+      );
     }
     return colours.get(name);
   };
 
-  rca.forgetColours = () => { colours = new Map(); };
+  rca.forgetColours = () => {
+    colours = new Map();
+  };
 
   rca.SIDES = ["normal", "abnormal"];
 
   // Round for the normal side, pointed for the other, whatever the colour; later phases change the shape, not the family.
   const SHAPES = {
-    normal: [null, [[-0.85, -0.85], [0.85, -0.85], [0.85, 0.85], [-0.85, 0.85]],
-      [[-0.45, -1], [0.45, -1], [0.45, 1], [-0.45, 1]]],
-    abnormal: [[[0, -1.1], [1.05, 0.8], [-1.05, 0.8]], [[0, -1.2], [1, 0], [0, 1.2], [-1, 0]],
-      [[0, 1.1], [1.05, -0.8], [-1.05, -0.8]]],
+    normal: [
+      null,
+      [
+        [-0.85, -0.85],
+        [0.85, -0.85],
+        [0.85, 0.85],
+        [-0.85, 0.85],
+      ],
+      [
+        [-0.45, -1],
+        [0.45, -1],
+        [0.45, 1],
+        [-0.45, 1],
+      ],
+    ],
+    abnormal: [
+      [
+        [0, -1.1],
+        [1.05, 0.8],
+        [-1.05, 0.8],
+      ],
+      [
+        [0, -1.2],
+        [1, 0],
+        [0, 1.2],
+        [-1, 0],
+      ],
+      [
+        [0, 1.1],
+        [1.05, -0.8],
+        [-1.05, -0.8],
+      ],
+    ],
   };
 
   rca.shape = (side, phase) => SHAPES[side][phase % SHAPES[side].length];
@@ -168,11 +209,15 @@
     pen.strokeStyle = pen.fillStyle = colour;
     if (pattern === "dots") pen.fillRect(2, 2, 2, 2);
     // Three parallels, so that the lines go on across the edges of tiles.
-    else for (const shift of [-size, 0, size]) {
-      pen.moveTo(shift, size);
-      pen.lineTo(shift + size, 0);
-      if (pattern === "cross") { pen.moveTo(shift, 0); pen.lineTo(shift + size, size); }
-    }
+    else
+      for (const shift of [-size, 0, size]) {
+        pen.moveTo(shift, size);
+        pen.lineTo(shift + size, 0);
+        if (pattern === "cross") {
+          pen.moveTo(shift, 0);
+          pen.lineTo(shift + size, size);
+        }
+      }
     pen.stroke();
     return context.createPattern(tile, "repeat");
   };
@@ -197,7 +242,7 @@
 
   /** Shows lines of text beside the pointer, the first one strong. What it says must also be said in a live line. */
   rca.showTip = function (x, y, lines) {
-    if (!tip) document.body.append(tip = rca.el("div", { class: "tip", "aria-hidden": "true" }));
+    if (!tip) document.body.append((tip = rca.el("div", { class: "tip", "aria-hidden": "true" })));
     tip.replaceChildren(...lines.filter(Boolean).map((line, n) => rca.el(n ? "div" : "strong", {}, line)));
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
@@ -207,51 +252,95 @@
     tip.style.top = Math.max(top, 4) + "px";
   };
 
-  rca.hideTip = () => { if (tip) tip.hidden = true; };
+  rca.hideTip = () => {
+    if (tip) tip.hidden = true;
+  };
 
   rca.live = (id) => rca.el("p", { id, class: "live", "aria-live": "polite" });
 
-  rca.button = (text, click, attributes) =>
-    rca.el("button", { type: "button", on: { click }, ...attributes }, text);
+  rca.button = (text, click, attributes) => rca.el("button", { type: "button", on: { click }, ...attributes }, text);
 
   /** Buttons of which one is pressed. `options` are [value, text]; `changed(value)` is called after a change. */
   rca.choice = function (label, options, chosen, changed, id) {
-    const buttons = options.map(([value, text]) => rca.button(text, () => {
-      buttons.forEach((button, n) => button.setAttribute("aria-pressed", String(options[n][0] === value)));
-      changed(value);
-    }, { "aria-pressed": String(value === chosen), "data-value": value }));
-    return rca.el("span", { role: "group", class: "choice", "aria-label": label, id },
-      rca.el("span", { class: "choice-label", "aria-hidden": "true" }, label), ...buttons);
+    const buttons = options.map(([value, text]) =>
+      rca.button(
+        text,
+        () => {
+          buttons.forEach((button, n) => button.setAttribute("aria-pressed", String(options[n][0] === value)));
+          changed(value);
+        },
+        { "aria-pressed": String(value === chosen), "data-value": value },
+      ),
+    );
+    return rca.el(
+      "span",
+      { role: "group", class: "choice", "aria-label": label, id },
+      rca.el("span", { class: "choice-label", "aria-hidden": "true" }, label),
+      ...buttons,
+    );
   };
 
   rca.pressed = function (text, on, changed, attributes) {
-    const button = rca.button(text, () => {
-      const now = button.getAttribute("aria-pressed") !== "true";
-      button.setAttribute("aria-pressed", String(now));
-      changed(now);
-    }, { "aria-pressed": String(on), ...attributes });
+    const button = rca.button(
+      text,
+      () => {
+        const now = button.getAttribute("aria-pressed") !== "true";
+        button.setAttribute("aria-pressed", String(now));
+        changed(now);
+      },
+      { "aria-pressed": String(on), ...attributes },
+    );
     return button;
   };
 
   /** A plain table that scrolls by itself where it is wide. `headers` are texts; `numeric` are the columns of numbers. */
   rca.table = function (label, headers, rows, numeric) {
     const isNumber = (column) => numeric.includes(column);
-    const body = rows.map((row) => rca.el("tr", {},
-      ...row.map((cell, n) => rca.el("td", { class: isNumber(n) ? "num" : null }, cell))));
-    return rca.el("div", { class: "scroll figures", tabindex: 0, role: "region", "aria-label": label },
-      rca.el("table", {},
-        rca.el("thead", {}, rca.el("tr", {},
-          ...headers.map((text, n) => rca.el("th", { scope: "col", class: isNumber(n) ? "num" : null }, text)))),
-        rca.el("tbody", {}, ...body)));
+    const body = rows.map((row) =>
+      rca.el("tr", {}, ...row.map((cell, n) => rca.el("td", { class: isNumber(n) ? "num" : null }, cell))),
+    );
+    return rca.el(
+      "div",
+      { class: "scroll figures", tabindex: 0, role: "region", "aria-label": label },
+      rca.el(
+        "table",
+        {},
+        rca.el(
+          "thead",
+          {},
+          rca.el(
+            "tr",
+            {},
+            ...headers.map((text, n) => rca.el("th", { scope: "col", class: isNumber(n) ? "num" : null }, text)),
+          ),
+        ),
+        rca.el("tbody", {}, ...body),
+      ),
+    );
   };
 
   /** A part that is made when it is first opened. */
   rca.details = function (summary, make, attributes) {
     const details = rca.el("details", attributes, rca.el("summary", {}, summary));
-    const open = () => { if (details.open && details.childElementCount === 1) details.append(...[make()].flat()); };
+    const open = () => {
+      if (details.open && details.childElementCount === 1) details.append(...[make()].flat());
+    };
     details.addEventListener("toggle", open);
     return details;
   };
 
+  /** Copies a text that stands in a node, and says so on the button; selects it where the browser does not allow that. */
+  rca.copyText = function (text, node, button) {
+    const said = (words) => {
+      button.textContent = words;
+    };
+    const select = () => {
+      getSelection().selectAllChildren(node);
+      said(document.execCommand("copy") ? "Copied" : "Selected: press Ctrl+C");
+    };
+    if (navigator.clipboard) navigator.clipboard.writeText(text).then(() => said("Copied"), select);
+    else select();
+  };
+
   rca.views = [];
-})(window.rcaPage = window.rcaPage || {});
+})((window.rcaPage = window.rcaPage || {}));

@@ -1,16 +1,18 @@
 /* Starts the views: each is drawn when it comes near the screen or when the browser has time, and again for another rank.
 
-   Order of the files: vendor/uPlot.iife.min.js, base, cycle_data, cycle_chart, cycles, timeline, timelines, functions, flame, boot.
+   Order of the files: vendor/uPlot.iife.min, base, cycle_data, cycle_chart, cycles, timeline, timelines, functions, flame, boot.
 
    Hosts: #cycles-plot #timelines #function-table #flame (each gets data-drawn when it is drawn); #data holds the JSON,
    select#rank the ranks; a.perfetto links stay hidden on file://. What the views put into them:
    cycles     #cycles-mode [data-value=time|apart|number] #cycles-log #cycles-reset #cycles-legend [data-phase]
-              #cycles-chart #cycles-cursor #cycles-selection #cycles-counter-choice #cycles-counters figure.counter #cycles-table
+              #cycles-chart #cycles-cursor #cycles-selection #cycles-counter-choice #cycles-counters figure.counter
+              #cycles-table
    timelines  #timeline-which [data-value=median|worst|all] #timeline-same #timeline-reset #timeline-legend #timeline-panels
               section.timeline [data-side] [data-which], in it .timeline-canvas, .live, .place, details
    functions  #function-search #function-device #function-kind #function-changed #function-count #function-rows
               th[data-key] button, button.name, tr.detail, code.full-name
-   flame      #flame-search #flame-width [data-value=larger|normal|abnormal] #flame-found #flame-path #flame-graph #flame-cursor
+   flame      #flame-search #flame-width [data-value=larger|normal|abnormal] #flame-found #flame-path #flame-graph
+              #flame-cursor
    all        .tip (the tooltip) */
 (function (rca) {
   "use strict";
@@ -40,29 +42,48 @@
     delete view.node.dataset.drawn;
   };
 
-  const near = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
-    draw(views.find(({ node }) => node === entry.target));
-  }), { rootMargin: "300px" });
+  const near = new IntersectionObserver(
+    (entries) =>
+      entries
+        .filter((entry) => entry.isIntersecting)
+        .forEach((entry) => {
+          draw(views.find(({ node }) => node === entry.target));
+        }),
+    { rootMargin: "300px" },
+  );
 
   /** Draws one view after the other while nothing else is to be done: what lies above a link's target is then in place. */
   function drawWhenIdle() {
     const next = views.find((view) => !drawn.has(view.host));
     if (!next) return;
     const later = window.requestIdleCallback || ((run) => setTimeout(run, 50));
-    later(() => { try { draw(next); } finally { drawWhenIdle(); } });
+    later(() => {
+      try {
+        draw(next);
+      } finally {
+        drawWhenIdle();
+      }
+    });
   }
 
   function start() {
-    views.forEach(({ node }) => { near.unobserve(node); near.observe(node); });
+    views.forEach(({ node }) => {
+      near.unobserve(node);
+      near.observe(node);
+    });
     drawWhenIdle();
   }
 
-  const resized = new ResizeObserver(() => requestAnimationFrame(() => views.forEach((view) => {
-    const width = view.node.clientWidth;
-    if (!drawn.get(view.host) || !width || width === view.width) return;
-    view.width = width;
-    drawn.get(view.host).resize(width);
-  })));
+  const resized = new ResizeObserver(() =>
+    requestAnimationFrame(() =>
+      views.forEach((view) => {
+        const width = view.node.clientWidth;
+        if (!drawn.get(view.host) || !width || width === view.width) return;
+        view.width = width;
+        drawn.get(view.host).resize(width);
+      }),
+    ),
+  );
   views.forEach(({ node }) => resized.observe(node));
 
   const repaint = () => {
@@ -84,8 +105,11 @@
   }
 
   // Handing a trace over needs the server of `rca open`: a page from a file has nobody to ask for it.
-  if (location.protocol.startsWith("http")) document.querySelectorAll("a.perfetto").forEach((link) => { link.hidden = false; });
+  if (location.protocol.startsWith("http"))
+    document.querySelectorAll("a.perfetto").forEach((link) => {
+      link.hidden = false;
+    });
 
   addEventListener("scroll", rca.hideTip, { passive: true });
   start();
-})(window.rcaPage = window.rcaPage || {});
+})((window.rcaPage = window.rcaPage || {}));

@@ -39,8 +39,7 @@
       const by = rca.clamp((to - from) * share, full[0] - from, full[1] - to);
       group.setWindow(from + by, to + by);
     };
-    group.apply = () => group.charts.forEach((chart) =>
-      chart.setScale("x", { min: group.window[0], max: group.window[1] }));
+    group.apply = () => group.charts.forEach((chart) => chart.setScale("x", { min: group.window[0], max: group.window[1] }));
 
     group.options = function (arrangement, yAxis, yScale, more) {
       return {
@@ -51,7 +50,8 @@
           axis({
             size: more.xLabel ? 30 : 24,
             label: more.xLabel ? arrangement.label : undefined,
-            splits: (u, _, from, to) => arrangement.splits(from, to, Math.max(2, Math.floor(u.bbox.width / uPlot.pxRatio / 70))),
+            splits: (u, _, from, to) =>
+              arrangement.splits(from, to, Math.max(2, Math.floor(u.bbox.width / uPlot.pxRatio / 70))),
             values: (_, splits) => splits.map(arrangement.tick),
           }),
           axis({ size: AXIS_WIDTH - (yAxis.label ? LABEL : 0), ...yAxis }),
@@ -62,7 +62,12 @@
           drag: { x: true, y: false, dist: 4, setScale: false },
           bind: { dblclick: () => null },
           // A drag is no business of the other charts: they get the new window when it ends.
-          sync: { key, setSeries: false, scales: ["x", null], filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } },
+          sync: {
+            key,
+            setSeries: false,
+            scales: ["x", null],
+            filters: { pub: (type) => type === "mousemove" || type === "mouseleave" },
+          },
         },
         ...more.options,
         hooks: { ...more.hooks, setSelect: [(u) => select(group, u)] },
@@ -92,13 +97,17 @@
     let from = null;
     const at = (event) => rca.clamp(event.clientX - chart.over.getBoundingClientRect().left, 0, chart.over.clientWidth);
     const span = (event) => [Math.min(from, at(event)), Math.abs(at(event) - from)];
-    chart.over.addEventListener("pointerdown", (event) => { if (event.pointerType !== "mouse") from = at(event); });
+    chart.over.addEventListener("pointerdown", (event) => {
+      if (event.pointerType !== "mouse") from = at(event);
+    });
     chart.over.addEventListener("pointermove", (event) => {
       if (from === null) return;
       const [left, width] = span(event);
       chart.setSelect({ left, top: 0, width, height: chart.over.clientHeight }, false);
     });
-    chart.over.addEventListener("pointercancel", () => { from = null; });
+    chart.over.addEventListener("pointercancel", () => {
+      from = null;
+    });
     chart.over.addEventListener("pointerup", (event) => {
       if (from === null) return;
       const [left, width] = span(event);
@@ -112,23 +121,26 @@
   /** The chart of cycles. `state` is {points, shown (phases), log, unit, selected()}; `pointed(side, n, x, y)` names the
       cycle that the pointer means, null where it means none. */
   rca.cycleChart = function (group, host, arrangement, state, width, height, pointed) {
-    const scale = {
-      distr: state.log ? 3 : 1,
-      range: () => yRange(group, state),
-    };
-    const options = group.options(arrangement,
-      { label: `cycle duration, ${state.unit.text}${state.log ? " (log)" : ""}` }, scale, {
+    const scale = { distr: state.log ? 3 : 1, range: () => yRange(group, state) };
+    const options = group.options(
+      arrangement,
+      { label: `cycle duration, ${state.unit.text}${state.log ? " (log)" : ""}` },
+      scale,
+      {
         xLabel: true,
         horizontal: true,
         options: { series: [{}, { paths: () => null, points: { show: false } }] },
         hooks: {
           draw: [(u) => drawCycles(u, state)],
-          setCursor: [(u) => {
-            // A cursor that another chart moved has no place on the y axis: it means no cycle.
-            if (u.cursor.event && u.cursor.left >= 0 && u.cursor.top >= 0) pointed(...nearest(u, state));
-          }],
+          setCursor: [
+            (u) => {
+              // A cursor that another chart moved has no place on the y axis: it means no cycle.
+              if (u.cursor.event && u.cursor.left >= 0 && u.cursor.top >= 0) pointed(...nearest(u, state));
+            },
+          ],
         },
-      });
+      },
+    );
     const xs = rca.SIDES.flatMap((side) => state.points[side].x).sort((a, b) => a - b);
     const chart = group.add(options, [xs, xs.map(() => null)], host, width, height);
     chart.over.addEventListener("mouseleave", () => pointed(null));
@@ -218,10 +230,15 @@
     for (const side of rca.SIDES) {
       const { x, y, phase, hollow } = state.points[side];
       for (const own of state.shown) {
-        const inside = x.map((_, n) => n).filter((n) => phase[n] === own && !hollow[n]
-          && x[n] >= chart.scales.x.min && x[n] <= chart.scales.x.max);
+        const inside = x
+          .map((_, n) => n)
+          .filter((n) => phase[n] === own && !hollow[n] && x[n] >= chart.scales.x.min && x[n] <= chart.scales.x.max);
         if (inside.length < 5) continue;
-        const median = rca.quantile(inside.map((n) => y[n]).sort((a, b) => a - b), 0.5) / state.unit.us;
+        const median =
+          rca.quantile(
+            inside.map((n) => y[n]).sort((a, b) => a - b),
+            0.5,
+          ) / state.unit.us;
         const level = Math.round(chart.valToPos(median, "y", true));
         ctx.strokeStyle = rca.colour(side);
         ctx.lineWidth = 1.5 * uPlot.pxRatio;
@@ -251,14 +268,18 @@
       return [x, y];
     });
     const line = (side, dash) => ({
-      stroke: () => rca.colour(side), width: 1.5, dash, spanGaps: true,
+      stroke: () => rca.colour(side),
+      width: 1.5,
+      dash,
+      spanGaps: true,
       points: { show: tables[rca.SIDES.indexOf(side)][0].length < 40, size: 4, fill: () => rca.colour(side) },
     });
-    const options = group.options(arrangement, { space: 26, values: (_, splits) => splits.map(rca.compact) }, {}, {
-      horizontal: false,
-      options: { series: [{}, line("normal"), line("abnormal", [6, 4])] },
-      hooks: {},
-    });
+    const options = group.options(
+      arrangement,
+      { space: 26, values: (_, splits) => splits.map(rca.compact) },
+      {},
+      { horizontal: false, options: { series: [{}, line("normal"), line("abnormal", [6, 4])] }, hooks: {} },
+    );
     return group.add(options, uPlot.join(tables), host, width, height);
   };
-})(window.rcaPage = window.rcaPage || {});
+})((window.rcaPage = window.rcaPage || {}));

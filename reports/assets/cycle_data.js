@@ -7,12 +7,15 @@
   const STATES = ["", "not compared: other phase or other work", "left out: not complete"];
 
   /** Ways to lay both sides on one axis. */
-  rca.ARRANGEMENTS = [["time", "overlaid"], ["apart", "side by side"], ["number", "by number"]];
+  rca.ARRANGEMENTS = [
+    ["time", "overlaid"],
+    ["apart", "side by side"],
+    ["number", "by number"],
+  ];
 
   /**
-   * Where both sides lie on the x axis.
-   * `cycle(side, n)` is the x of a cycle; `place(side, t)` the x of a moment in seconds, null outside what that side's cycles cover; `read(x)` is the text of
-   * an x; `splits(from, to, most)` are the x of ticks.
+   * Where both sides lie on the x axis. `cycle(side, n)` is the x of a cycle; `place(side, t)` the x of a moment in seconds,
+   * null outside what that side's cycles cover; `read(x)` is the text of an x; `splits(from, to, most)` are the x of ticks.
    */
   rca.arrangement = function (cycles, mode) {
     const ends = {};
@@ -26,15 +29,20 @@
     const ticks = (from, to, most) => {
       if (!gap) return rca.ticks(from, to, most);
       const each = Math.max(Math.floor(most / 2), 2);
-      return [...rca.ticks(Math.max(from, 0), Math.min(to, ends.normal), each),
-        ...rca.ticks(Math.max(from - gap, 0), to - gap, each).map((t) => t + gap)];
+      return [
+        ...rca.ticks(Math.max(from, 0), Math.min(to, ends.normal), each),
+        ...rca.ticks(Math.max(from - gap, 0), to - gap, each).map((t) => t + gap),
+      ];
     };
     return {
       label: "seconds since each side's first cycle" + (gap ? "; normal left, abnormal right" : ""),
       cycle: (side, n) => cycles[side].t[n] + shift[side],
       place: (side, t) => (t < -1e-9 || t > ends[side] ? null : t + shift[side]),
       tick: (x) => rca.number(gap && x >= gap ? x - gap : x, 6),
-      read: (x) => rca.number(Math.max(gap && x >= gap ? x - gap : x, 0), 4) + " s" + (gap ? (x >= gap ? " (abnormal)" : " (normal)") : ""),
+      read: (x) =>
+        rca.number(Math.max(gap && x >= gap ? x - gap : x, 0), 4) +
+        " s" +
+        (gap ? (x >= gap ? " (abnormal)" : " (normal)") : ""),
       splits: ticks,
     };
   };
@@ -93,7 +101,7 @@
   };
 
   /**
-   * What is said of the cycles of one side between two x: which, quartiles in µs per phase, and each part's share of their time.
+   * What is said of the cycles of one side between two x: which, quartiles in µs per phase, and each part's share of time.
    * Cycles that are not complete have no whole duration and count nowhere.
    */
   rca.selection = function (own, points, shown, from, to) {
@@ -102,25 +110,39 @@
       if (x >= from && x <= to && shown.has(own.phase[n]) && own.state[n] !== rca.NOT_COMPLETE) picked.push(n);
     });
     const whole = picked.reduce((sum, n) => sum + own.dur[n], 0);
-    const shares = Object.entries(own.parts || {}).map(([part, times]) =>
-      [part, whole ? picked.reduce((sum, n) => sum + (times[n] || 0), 0) / whole : 0]);
-    const quartiles = [...shown].sort().map((phase) => {
-      const sorted = picked.filter((n) => own.phase[n] === phase).map((n) => own.dur[n]).sort((a, b) => a - b);
-      return { phase, n: sorted.length, us: sorted.length ? [0.25, 0.5, 0.75].map((q) => rca.quantile(sorted, q)) : null };
-    }).filter(({ n }) => n);
+    const shares = Object.entries(own.parts || {}).map(([part, times]) => [
+      part,
+      whole ? picked.reduce((sum, n) => sum + (times[n] || 0), 0) / whole : 0,
+    ]);
+    const quartiles = [...shown]
+      .sort()
+      .map((phase) => {
+        const sorted = picked
+          .filter((n) => own.phase[n] === phase)
+          .map((n) => own.dur[n])
+          .sort((a, b) => a - b);
+        return { phase, n: sorted.length, us: sorted.length ? [0.25, 0.5, 0.75].map((q) => rca.quantile(sorted, q)) : null };
+      })
+      .filter(({ n }) => n);
     return { picked, quartiles, shares };
   };
 
   /** The sentence of a selection. `titles` maps a part to its text; without it parts are not said. */
   rca.selectionText = function ({ picked, quartiles, shares }, phases, titles) {
     if (!picked.length) return "no cycle";
-    const spread = ({ n, us: [low, median, high] }) => `median ${rca.time(median)}`
-      + (n > 1 ? ` (middle half ${rca.time(low, 3)} to ${rca.time(high, 3)})` : "");
+    const spread = ({ n, us: [low, median, high] }) =>
+      `median ${rca.time(median)}` + (n > 1 ? ` (middle half ${rca.time(low, 3)} to ${rca.time(high, 3)})` : "");
     const count = `${rca.plural(picked.length, "cycle")}`;
-    const durations = quartiles.length === 1 ? `${count} (${phases[quartiles[0].phase]}), ${spread(quartiles[0])}`
-      : `${count}, ${quartiles.map((one) => `${rca.number(one.n)} ${phases[one.phase]}, ${spread(one)}`).join("; ")}`;
-    const parts = titles ? shares.filter(([, share]) => share >= 0.005).sort((a, b) => b[1] - a[1])
-      .map(([part, share]) => `${titles.get(part) || part} ${rca.percent(share)}`) : [];
+    const durations =
+      quartiles.length === 1
+        ? `${count} (${phases[quartiles[0].phase]}), ${spread(quartiles[0])}`
+        : `${count}, ${quartiles.map((one) => `${rca.number(one.n)} ${phases[one.phase]}, ${spread(one)}`).join("; ")}`;
+    const parts = titles
+      ? shares
+          .filter(([, share]) => share >= 0.005)
+          .sort((a, b) => b[1] - a[1])
+          .map(([part, share]) => `${titles.get(part) || part} ${rca.percent(share)}`)
+      : [];
     return durations + (parts.length ? `; of their time: ${parts.join(", ")}` : "");
   };
-})(window.rcaPage = window.rcaPage || {});
+})((window.rcaPage = window.rcaPage || {}));

@@ -6,14 +6,15 @@
   const ROWS_OF_TABLE = 200;
   const WIDE_RANGE = 10; // durations that differ by more may be drawn on a log axis, by three times that they are
 
-  const KEYS = "Left and right arrows go from cycle to cycle, up and down to the other side, plus and minus zoom, "
-    + "0 or Escape shows everything. Drag to select a time range.";
+  const KEYS =
+    "Left and right arrows go from cycle to cycle, up and down to the other side, plus and minus zoom, " +
+    "0 or Escape shows everything. Drag to select a time range.";
 
   function draw(host, rank) {
     const { cycles, phases } = rank;
     const total = cycles.normal.t.length + cycles.abnormal.t.length;
     if (!total) {
-      host.replaceChildren(rca.el("p", {}, "There is no cycle to draw."));
+      rca.fillHost(host, rca.el("p", {}, "There is no cycle to draw."));
       return null;
     }
     const durations = rca.SIDES.flatMap((side) => cycles[side].dur);
@@ -29,7 +30,11 @@
     };
     const titles = new Map((rank.parts || []).map(({ part, text }) => [part, text]));
     const chartHost = rca.el("div", {
-      id: "cycles-chart", class: "chart", tabindex: 0, role: "application", "aria-label": `Cycle durations over time. ${KEYS}`,
+      id: "cycles-chart",
+      class: "chart",
+      tabindex: 0,
+      role: "application",
+      "aria-label": `Cycle durations over time. ${KEYS}`,
       on: { keydown: key, dblclick: () => group.reset(), blur: leave },
     });
     const counterHost = rca.el("div", { id: "cycles-counters", on: { dblclick: () => group.reset() } });
@@ -40,15 +45,53 @@
     let arrangement, group, chart;
     let width = host.clientWidth;
 
-    const controls = rca.el("div", { class: "controls" },
-      rca.choice("Sides", rca.ARRANGEMENTS, state.mode, (mode) => { state.mode = mode; build(); }, "cycles-mode"),
-      range > WIDE_RANGE ? rca.pressed("Log scale", state.log, (on) => { state.log = on; build(group.window); }, { id: "cycles-log" }) : null,
-      rca.el("span", { role: "group", class: "choice", "aria-label": "Zoom" },
+    const controls = rca.el(
+      "div",
+      { class: "controls" },
+      rca.choice(
+        "Sides",
+        rca.ARRANGEMENTS,
+        state.mode,
+        (mode) => {
+          state.mode = mode;
+          build();
+        },
+        "cycles-mode",
+      ),
+      range > WIDE_RANGE
+        ? rca.pressed(
+            "Log scale",
+            state.log,
+            (on) => {
+              state.log = on;
+              build(group.window);
+            },
+            { id: "cycles-log" },
+          )
+        : null,
+      rca.el(
+        "span",
+        { role: "group", class: "choice", "aria-label": "Zoom" },
         rca.button("−", () => group.zoom(2), { "aria-label": "Zoom out" }),
-        rca.button("+", () => group.zoom(0.5), { "aria-label": "Zoom in" }), resetButton));
-    host.replaceChildren(controls, legend(rank, state, () => { group.apply(); chart.redraw(false); say(); }), chartHost,
-      cursorText, brushText, chooser(rank, state, () => build(group.window)), counterHost,
-      rca.details("Cycles as a table", () => table(cycles, phases), { id: "cycles-table" }));
+        rca.button("+", () => group.zoom(0.5), { "aria-label": "Zoom in" }),
+        resetButton,
+      ),
+    );
+    rca.fillHost(
+      host,
+      controls,
+      legend(rank, state, () => {
+        group.apply();
+        chart.redraw(false);
+        say();
+      }),
+      chartHost,
+      cursorText,
+      brushText,
+      chooser(rank, state, () => build(group.window)),
+      counterHost,
+      rca.details("Cycles as a table", () => table(cycles, phases), { id: "cycles-table" }),
+    );
     build();
 
     function build(kept) {
@@ -65,25 +108,37 @@
       chart = rca.cycleChart(group, chartHost, arrangement, state, width, height, point);
       chart.over.append(mark);
       chart.ctx.canvas.setAttribute("aria-label", summary());
-      counterHost.replaceChildren(...state.counters.map((n) => {
-        const counter = rank.counters[n];
-        const name = `${counter.metric}, ${counter.device}${counter.unit ? `, ${counter.unit}` : ""}`;
-        const figure = rca.el("figure", { class: "counter" }, rca.el("figcaption", {}, name));
-        const small = rca.counterChart(group, figure, arrangement, counter, width, 96);
-        small.ctx.canvas.setAttribute("aria-label", `${name}: ${rca.SIDES.map((side) => `${side} ${rangeText(counter[side].v)}`).join(", ")}`);
-        return figure;
-      }));
+      counterHost.replaceChildren(
+        ...state.counters.map((n) => {
+          const counter = rank.counters[n];
+          const name = `${counter.metric}, ${counter.device}${counter.unit ? `, ${counter.unit}` : ""}`;
+          const figure = rca.el("figure", { class: "counter" }, rca.el("figcaption", {}, name));
+          const small = rca.counterChart(group, figure, arrangement, counter, width, 96);
+          small.ctx.canvas.setAttribute(
+            "aria-label",
+            `${name}: ${rca.SIDES.map((side) => `${side} ${rangeText(counter[side].v)}`).join(", ")}`,
+          );
+          return figure;
+        }),
+      );
       say();
     }
 
     function say() {
       const [from, to] = group.window;
-      resetButton.disabled = group.isWhole();
+      resetButton.setAttribute("aria-disabled", String(group.isWhole())); // not disabled: it would lose the focus
       const head = group.isWhole() ? "All cycles" : `Selected: ${arrangement.read(from)} to ${arrangement.read(to)}`;
-      brushText.replaceChildren(rca.el("strong", {}, head), rca.el("ul", {}, ...rca.SIDES.map((side) => {
-        const selected = rca.selection(cycles[side], state.points[side], state.shown, from, to);
-        return rca.el("li", {}, rca.swatch(side, 0), ` ${side}: ${rca.selectionText(selected, phases, titles)}`);
-      })));
+      brushText.replaceChildren(
+        rca.el("strong", {}, head),
+        rca.el(
+          "ul",
+          {},
+          ...rca.SIDES.map((side) => {
+            const selected = rca.selection(cycles[side], state.points[side], state.shown, from, to);
+            return rca.el("li", {}, rca.swatch(side, 0), ` ${side}: ${rca.selectionText(selected, phases, titles)}`);
+          }),
+        ),
+      );
     }
 
     function summary() {
@@ -96,7 +151,10 @@
 
     function point(side, n, x, y, byKey) {
       mark.hidden = !side;
-      if (!side) { rca.hideTip(); return; }
+      if (!side) {
+        rca.hideTip();
+        return;
+      }
       state.at = [side, n];
       const lines = rca.cycleLines(side, cycles, n, phases);
       mark.style.transform = `translate(${x - 8}px, ${y - 8}px)`;
@@ -148,17 +206,26 @@
       if (!own.length) return;
       const { x } = state.points[side];
       const wanted = state.at ? state.points[state.at[0]].x[state.at[1]] : -Infinity;
-      goTo(side, own.reduce((best, n) => (Math.abs(x[n] - wanted) < Math.abs(x[best] - wanted) ? n : best)));
+      goTo(
+        side,
+        own.reduce((best, n) => (Math.abs(x[n] - wanted) < Math.abs(x[best] - wanted) ? n : best)),
+      );
     }
 
     function goTo(side, n) {
-      const [x, y] = [chart.valToPos(state.points[side].x[n], "x"), chart.valToPos(state.points[side].y[n] / state.unit.us, "y")];
+      const [x, y] = [
+        chart.valToPos(state.points[side].x[n], "x"),
+        chart.valToPos(state.points[side].y[n] / state.unit.us, "y"),
+      ];
       chart.setCursor({ left: x, top: y }, true);
       point(side, n, x, y, true);
     }
 
     return {
-      resize: (to) => { width = to; build(group.window); },
+      resize: (to) => {
+        width = to;
+        build(group.window);
+      },
       redraw: () => group.charts.forEach((each) => each.redraw(false, true)),
       destroy: () => group.charts.forEach((each) => each.destroy()),
     };
@@ -175,28 +242,54 @@
     const { cycles, phases } = rank;
     const buttons = phases.map((name, phase) => {
       const counts = rca.SIDES.map((side) => cycles[side].phase.filter((own) => own === phase).length);
-      const button = rca.pressed(name, true, (on) => { state.shown[on ? "add" : "delete"](phase); changed(); },
-        { class: "phase", "data-phase": name });
+      const button = rca.pressed(
+        name,
+        true,
+        (on) => {
+          state.shown[on ? "add" : "delete"](phase);
+          changed();
+        },
+        { class: "phase", "data-phase": name },
+      );
       rca.SIDES.forEach((side, n) => button.append(" ", rca.swatch(side, phase), ` ${side} ${rca.number(counts[n])}`));
       return button;
     });
     const has = (wanted) => rca.SIDES.some((side) => wanted(cycles[side]));
     const note = (drawn, text) => rca.el("span", { class: "key-entry" }, drawn, ` ${text}`);
-    const ring = () => rca.svg("svg", { class: "swatch hollow", width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" },
-      rca.svg("circle", { cx: 7, cy: 7, r: 6 }), rca.svg("circle", { cx: 7, cy: 7, r: 2 }));
-    return rca.el("div", { id: "cycles-legend", class: "legend", role: "group", "aria-label": "Phases shown" }, ...buttons,
-      has((own) => own.warmup || own.state.some(Boolean)) ? note(rca.swatch("normal", 0, true), "hollow: warm-up, or not compared") : null,
+    const ring = () =>
+      rca.svg(
+        "svg",
+        { class: "swatch hollow", width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" },
+        rca.svg("circle", { cx: 7, cy: 7, r: 6 }),
+        rca.svg("circle", { cx: 7, cy: 7, r: 2 }),
+      );
+    return rca.el(
+      "div",
+      { id: "cycles-legend", class: "legend", role: "group", "aria-label": "Phases shown" },
+      ...buttons,
+      has((own) => own.warmup || own.state.some(Boolean))
+        ? note(rca.swatch("normal", 0, true), "hollow: warm-up, or not compared")
+        : null,
       has((own) => own.outlier && own.outlier.some(Boolean)) ? note(ring(), "ringed: outlier") : null,
-      note(rca.svg("svg", { class: "swatch", width: 22, height: 14, viewBox: "0 0 22 14", "aria-hidden": "true" },
-        rca.svg("line", { class: "side-normal", x1: 0, x2: 22, y1: 4, y2: 4 }),
-        rca.svg("line", { class: "side-abnormal dashed", x1: 0, x2: 22, y1: 10, y2: 10 })), "medians"));
+      note(
+        rca.svg(
+          "svg",
+          { class: "swatch", width: 22, height: 14, viewBox: "0 0 22 14", "aria-hidden": "true" },
+          rca.svg("line", { class: "side-normal", x1: 0, x2: 22, y1: 4, y2: 4 }),
+          rca.svg("line", { class: "side-abnormal dashed", x1: 0, x2: 22, y1: 10, y2: 10 }),
+        ),
+        "medians",
+      ),
+    );
   }
 
   function chooser(rank, state, changed) {
     const { counters } = rank;
     if (!counters.length) return null;
     const summary = rca.el("summary", {});
-    const count = () => { summary.textContent = `Counters on the same axis: ${state.counters.length} of ${counters.length}`; };
+    const count = () => {
+      summary.textContent = `Counters on the same axis: ${state.counters.length} of ${counters.length}`;
+    };
     const boxes = counters.map(({ metric, device }, n) => {
       const box = rca.el("input", { type: "checkbox", value: n, checked: state.counters.includes(n) });
       return rca.el("label", {}, box, ` ${metric}, ${device}`);
@@ -215,16 +308,27 @@
     const headers = ["side", "cycle", "at, s", "duration, µs", "phase", "requests", "tokens", "notes"];
     return rca.SIDES.map((side) => {
       const own = cycles[side];
-      const rows = own.t.slice(0, ROWS_OF_TABLE).map((t, n) => [
-        side, String(own.cycle[n]), rca.number(t, 6), rca.number(own.dur[n], 6), phases[own.phase[n]] || "",
-        rca.number(own.batch && own.batch[n]), rca.number(own.tokens && own.tokens[n]),
-        rca.cycleLines(side, cycles, n, phases).slice(3).join("; "),
-      ]);
+      const rows = own.t
+        .slice(0, ROWS_OF_TABLE)
+        .map((t, n) => [
+          side,
+          String(own.cycle[n]),
+          rca.number(t, 6),
+          rca.number(own.dur[n], 6),
+          phases[own.phase[n]] || "",
+          rca.number(own.batch && own.batch[n]),
+          rca.number(own.tokens && own.tokens[n]),
+          rca.cycleLines(side, cycles, n, phases).slice(3).join("; "),
+        ]);
       const left = own.t.length - rows.length;
-      return rca.el("div", {}, rca.table(`Cycles of the ${side} side`, headers, rows, [1, 2, 3, 5, 6]),
-        left > 0 ? rca.el("p", {}, `${rca.plural(left, "later cycle")} of the ${side} side not shown.`) : null);
+      return rca.el(
+        "div",
+        {},
+        rca.table(`Cycles of the ${side} side`, headers, rows, [1, 2, 3, 5, 6]),
+        left > 0 ? rca.el("p", {}, `${rca.plural(left, "later cycle")} of the ${side} side not shown.`) : null,
+      );
     });
   }
 
   rca.views.push({ host: "cycles-plot", draw });
-})(window.rcaPage = window.rcaPage || {});
+})((window.rcaPage = window.rcaPage || {}));

@@ -15,7 +15,13 @@
     { key: "abnormal_us", text: "abnormal, µs", number: true, level: "narrow" },
     { key: "shift_us", text: "change, µs", number: true },
     { key: "spread", text: "spread", level: "middle", fixed: true },
-    { key: "calls", text: "calls per cycle", number: true, level: "middle", value: (f, n) => f.abnormal_count[n] - f.normal_count[n] },
+    {
+      key: "calls",
+      text: "calls per cycle",
+      number: true,
+      level: "middle",
+      value: (f, n) => f.abnormal_count[n] - f.normal_count[n],
+    },
     { key: "q", text: "q", number: true, level: "wide", first: 1 },
     { key: "suspicion", text: "suspicion", number: true, level: "wide" },
   ];
@@ -31,34 +37,80 @@
     if (!rank.comparable) for (const column of ["shift_us", "low", "high", "p", "q"]) f[column] = f[column].map(() => null);
     const total = f.name.length;
     if (!total) {
-      host.replaceChildren(rca.el("p", {}, "There is no function to list."));
+      rca.fillHost(host, rca.el("p", {}, "There is no function to list."));
       return null;
     }
     const state = { sort: null, down: true, open: null, active: 0, order: [], extra: 0 };
     const lower = f.title.map((title) => title.toLowerCase());
     const rows = new Map(); // by place in the order
     const count = rca.el("p", { id: "function-count", class: "live", role: "status" });
-    const search = rca.el("input", { id: "function-search", type: "search", placeholder: "name, or /pattern/", "aria-label": "Search functions by name", spellcheck: "false", on: { input: filter } });
-    const pick = (key, all) => rca.el("select", { id: `function-${key}`, "aria-label": `Filter by ${key}`, on: { change: filter } },
-      rca.el("option", { value: "" }, all), ...[...new Set(f[key])].sort().map((value) => rca.el("option", {}, value)));
+    const search = rca.el("input", {
+      id: "function-search",
+      type: "search",
+      placeholder: "name, or /pattern/",
+      "aria-label": "Search functions by name",
+      spellcheck: "false",
+      on: { input: filter },
+    });
+    const pick = (key, all) =>
+      rca.el(
+        "select",
+        { id: `function-${key}`, "aria-label": `Filter by ${key}`, on: { change: filter } },
+        rca.el("option", { value: "" }, all),
+        ...[...new Set(f[key])].sort().map((value) => rca.el("option", {}, value)),
+      );
     const device = pick("device", "all devices");
     const kind = pick("kind", "all kinds");
     const changed = rca.el("input", { id: "function-changed", type: "checkbox", on: { change: filter } });
-    const headers = COLUMNS.map((column) => rca.el("th", { scope: "col", class: classOf(column), "data-key": column.key },
-      column.fixed ? column.text : rca.button(column.text, () => sortBy(column))));
+    const headers = COLUMNS.map((column) =>
+      rca.el(
+        "th",
+        { scope: "col", class: classOf(column), "data-key": column.key },
+        column.fixed ? column.text : rca.button(column.text, () => sortBy(column)),
+      ),
+    );
     const top = rca.el("tr", { class: "spacer", "aria-hidden": "true" }, rca.el("td"));
     const bottom = top.cloneNode(true);
     const body = rca.el("tbody", { on: { keydown: key } }, top, bottom);
-    const table = rca.el("table", { class: "functions" },
-      rca.el("thead", {}, rca.el("tr", { "aria-rowindex": 1 }, ...headers)), body);
-    const scroller = rca.el("div", { id: "function-rows", class: "rows", tabindex: 0, role: "region", "aria-label": "Functions of both sides", on: { scroll: () => requestAnimationFrame(render) } }, table);
+    const table = rca.el(
+      "table",
+      { class: "functions" },
+      rca.el("thead", {}, rca.el("tr", { "aria-rowindex": 1 }, ...headers)),
+      body,
+    );
+    const scroller = rca.el(
+      "div",
+      {
+        id: "function-rows",
+        class: "rows",
+        tabindex: 0,
+        role: "region",
+        "aria-label": "Functions of both sides",
+        on: { scroll: () => requestAnimationFrame(render) },
+      },
+      table,
+    );
     let letters = 30;
 
-    host.replaceChildren(
-      rca.el("div", { class: "controls" }, search, device, kind, rca.el("label", {}, changed, ` only changed (q < ${ALPHA})`)),
-      count, scroller,
-      rca.el("p", { class: "hint" }, "Times are of a mean cycle, changes with their 95 % interval. Spread: 5 to 95 % of cycles thin, the middle half thick, the median "
-        + "as a tick; normal above, abnormal below, each row on its own scale. Enter or a click on a name opens its row."));
+    rca.fillHost(
+      host,
+      rca.el(
+        "div",
+        { class: "controls" },
+        search,
+        device,
+        kind,
+        rca.el("label", {}, changed, ` only changed (q < ${ALPHA})`),
+      ),
+      count,
+      scroller,
+      rca.el(
+        "p",
+        { class: "hint" },
+        "Times are of a mean cycle, changes with their 95 % interval. Spread: 5 to 95 % of cycles thin, the middle half thick, the median " +
+          "as a tick; normal above, abnormal below, each row on its own scale. Enter or a click on a name opens its row.",
+      ),
+    );
     function matcher() {
       const text = search.value.trim();
       const pattern = /^\/(.+)\/$/.exec(text);
@@ -75,11 +127,16 @@
       const matches = matcher();
       count.textContent = "This is not a valid pattern.";
       if (!matches) return;
-      state.order = [...f.name.keys()].filter((n) => matches(n)
-        && (!device.value || f.device[n] === device.value) && (!kind.value || f.kind[n] === kind.value)
-        && (!changed.checked || (f.q[n] !== null && f.q[n] < ALPHA)));
+      state.order = [...f.name.keys()].filter(
+        (n) =>
+          matches(n) &&
+          (!device.value || f.device[n] === device.value) &&
+          (!kind.value || f.kind[n] === kind.value) &&
+          (!changed.checked || (f.q[n] !== null && f.q[n] < ALPHA)),
+      );
       const found = state.order.length;
-      count.textContent = found === total ? rca.plural(total, "function") : `${rca.number(found)} of ${rca.plural(total, "function")}`;
+      count.textContent =
+        found === total ? rca.plural(total, "function") : `${rca.number(found)} of ${rca.plural(total, "function")}`;
       table.setAttribute("aria-rowcount", found + 1);
       sort();
     }
@@ -157,17 +214,32 @@
 
     function row(place) {
       const n = state.order[place];
-      return rca.el("tr", { "aria-rowindex": place + 2, class: f.q[n] !== null && f.q[n] < ALPHA ? "changed" : null },
-        ...COLUMNS.map((column) => rca.el("td", { class: classOf(column), title: column.key === "title" ? f.title[n] : null }, cell(column, n, place))));
+      return rca.el(
+        "tr",
+        { "aria-rowindex": place + 2, class: f.q[n] !== null && f.q[n] < ALPHA ? "changed" : null },
+        ...COLUMNS.map((column) =>
+          rca.el(
+            "td",
+            { class: classOf(column), title: column.key === "title" ? f.title[n] : null },
+            cell(column, n, place),
+          ),
+        ),
+      );
     }
 
     function cell(column, n, place) {
       if (column.key === "title") {
-        return rca.button(rca.elided(rca.shortName(page, f.name[n]), letters), () => toggle(place), { class: "name", "aria-expanded": String(state.open === place) });
+        return rca.button(rca.elided(rca.shortName(page, f.name[n]), letters), () => toggle(place), {
+          class: "name",
+          "aria-expanded": String(state.open === place),
+        });
       }
       if (column.key === "shift_us") return change(f, n);
       if (column.key === "spread") return spread(f.quantiles, n);
-      if (column.key === "calls") return `${rca.number(f.normal_count[n])} → ${rca.number(f.abnormal_count[n])}`;
+      if (column.key === "calls") {
+        const [normal, abnormal] = [f.normal_count[n], f.abnormal_count[n]].map((count) => rca.number(count));
+        return normal === abnormal ? normal : `${normal} → ${abnormal}`;
+      }
       const value = valueOf(column, f, n);
       if (column.key === "q" && value !== null && value < 1e-4) return "< 0.0001";
       return column.number ? rca.number(value, column.key === "q" ? 2 : 4) : value;
@@ -190,18 +262,47 @@
     function detail(place) {
       const n = state.order[place];
       const name = rca.el("code", { class: "full-name" }, f.title[n]);
-      const copy = rca.button("Copy name", () => copyText(f.title[n], name, copy));
+      const copy = rca.button("Copy name", () => rca.copyText(f.title[n], name, copy));
       const link = f.link && f.link[n];
       const lines = rca.SIDES.map((side) => {
         const five = f.quantiles[side][n];
-        return `${side}: ` + (five ? `median ${rca.time(five[2])}, middle half ${rca.time(five[1])} to ${rca.time(five[3])}, 5 to 95 % ${rca.time(five[0])} to ${rca.time(five[4])}` : "not seen in a cycle");
+        return (
+          `${side}: ` +
+          (five
+            ? `median ${rca.time(five[2])}, middle half ${rca.time(five[1])} to ${rca.time(five[3])}, 5 to 95 % ${rca.time(five[0])} to ${rca.time(five[4])}`
+            : "not seen in a cycle")
+        );
       });
       const test = f.p[n] === null ? "No test could be made." : `p ${rca.number(f.p[n], 2)}, q ${rca.number(f.q[n], 2)}.`;
-      return rca.el("tr", { class: "detail" }, rca.el("td", { colspan: headers.filter((header) => header.clientWidth).length }, rca.el("div", {},
-        name, " ", copy,
-        rca.el("p", {}, `${f.device[n]}, ${f.kind[n]}. Mean cycle: normal ${rca.time(f.normal_us[n])}, abnormal ${rca.time(f.abnormal_us[n])}. ${test}`),
-        rca.el("ul", {}, ...lines.map((line) => rca.el("li", {}, line))),
-        link ? rca.el("p", {}, `Seen in cycle ${link.cycle} of the ${link.side} side: ${rca.placeText(link)} in `, rca.el("code", {}, link.file)) : null)));
+      return rca.el(
+        "tr",
+        { class: "detail" },
+        rca.el(
+          "td",
+          { colspan: headers.filter((header) => header.clientWidth).length },
+          rca.el(
+            "div",
+            {},
+            name,
+            " ",
+            copy,
+            rca.el(
+              "p",
+              {},
+              `${f.device[n]}, ${f.kind[n]}. Mean cycle: normal ${rca.time(f.normal_us[n])}, abnormal ${rca.time(f.abnormal_us[n])}. ${test}`,
+            ),
+            rca.el("ul", {}, ...lines.map((line) => rca.el("li", {}, line))),
+            link
+              ? rca.el(
+                  "p",
+                  {},
+                  `Seen in cycle ${link.cycle} of the ${link.side} side: ${rca.placeText(link)} in `,
+                  rca.el("code", {}, link.file),
+                )
+              : null,
+          ),
+        ),
+      );
     }
 
     function key(event) {
@@ -236,7 +337,11 @@
     measure();
     filter();
     return {
-      resize: () => { measure(); clear(); render(); },
+      resize: () => {
+        measure();
+        clear();
+        render();
+      },
       redraw: () => {},
       destroy: () => {},
     };
@@ -261,27 +366,25 @@
     const low = Math.min(...known.map((five) => five[0]));
     const high = Math.max(...known.map((five) => five[4]));
     const x = (us) => 2 + (high > low ? (us - low) / (high - low) : 0.5) * 116;
-    const drawing = rca.svg("svg", { class: "spread", width: 120, height: 26, viewBox: "0 0 120 26", "aria-hidden": "true" });
+    const drawing = rca.svg("svg", {
+      class: "spread",
+      width: 120,
+      height: 26,
+      viewBox: "0 0 120 26",
+      "aria-hidden": "true",
+    });
     both.forEach((five, n) => {
       if (!five) return;
       const y = 7 + n * 12;
       const side = `side-${rca.SIDES[n]}`;
-      drawing.append(rca.svg("line", { class: side, x1: x(five[0]), x2: x(five[4]), y1: y, y2: y }),
+      drawing.append(
+        rca.svg("line", { class: side, x1: x(five[0]), x2: x(five[4]), y1: y, y2: y }),
         rca.svg("rect", { class: side, x: x(five[1]), width: Math.max(x(five[3]) - x(five[1]), 1), y: y - 3, height: 6 }),
-        rca.svg("line", { class: "median", x1: x(five[2]), x2: x(five[2]), y1: y - 5, y2: y + 5 }));
+        rca.svg("line", { class: "median", x1: x(five[2]), x2: x(five[2]), y1: y - 5, y2: y + 5 }),
+      );
     });
     return drawing;
   }
 
-  function copyText(text, node, button) {
-    const said = (words) => { button.textContent = words; };
-    const select = () => {
-      getSelection().selectAllChildren(node);
-      said(document.execCommand("copy") ? "Copied" : "Selected: press Ctrl+C");
-    };
-    if (navigator.clipboard) navigator.clipboard.writeText(text).then(() => said("Copied"), select);
-    else select();
-  }
-
   rca.views.push({ host: "function-table", draw });
-})(window.rcaPage = window.rcaPage || {});
+})((window.rcaPage = window.rcaPage || {}));

@@ -10,9 +10,7 @@
   const LETTER = 6.7; // px per character of the font used in boxes, about
 
   // Told apart by fill and outline as well as by colour.
-  const PATTERNS = {
-    memcpy: "hatch", memset: "hatch", sync: "cross", runq: "cross", io: "dots", overhead: "dots",
-  };
+  const PATTERNS = { memcpy: "hatch", memset: "hatch", sync: "cross", runq: "cross", io: "dots", overhead: "dots" };
   const DASHED = new Set(["annotation", "gpu_annotation", "window"]);
 
   /** Draws one box of a kind; also used for the legend. */
@@ -39,11 +37,15 @@
   }
 
   rca.kindLegend = function (kinds) {
-    return rca.el("div", { class: "legend", "aria-label": "Kinds of events", role: "group" }, ...kinds.map((kind) => {
-      const canvas = rca.el("canvas", { "aria-hidden": "true" });
-      drawBox(rca.sized(canvas, 22, 13), kind, new Map(), 0, 0, 22, 13);
-      return rca.el("span", { class: "key-entry" }, canvas, ` ${kind}`);
-    }));
+    return rca.el(
+      "div",
+      { class: "legend", "aria-label": "Kinds of events", role: "group" },
+      ...kinds.map((kind) => {
+        const canvas = rca.el("canvas", { "aria-hidden": "true" });
+        drawBox(rca.sized(canvas, 22, 13), kind, new Map(), 0, 0, 22, 13);
+        return rca.el("span", { class: "key-entry" }, canvas, ` ${kind}`);
+      }),
+    );
   };
 
   /**
@@ -61,14 +63,29 @@
     const counterTop = height;
     height += t.counters.length * (COUNTER + TITLE) + 4;
 
-    const keys = "Left and right arrows pan, plus and minus zoom, 0 shows the whole cycle, n and p go to the next and the "
-      + "previous event.";
+    const keys =
+      "Left and right arrows pan, plus and minus zoom, 0 shows the whole cycle, n and p go to the next and the " +
+      "previous event.";
     const axis = rca.el("canvas", { class: "timeline-axis", "aria-hidden": "true" });
     const canvas = rca.el("canvas", { role: "img", "aria-label": label });
     const text = rca.live(null);
-    const node = rca.el("div", {},
-      rca.el("div", { class: "timeline-canvas", tabindex: 0, role: "application", "aria-label": `${label} ${keys}`, on: { keydown: key } }, axis, canvas),
-      text);
+    const node = rca.el(
+      "div",
+      {},
+      rca.el(
+        "div",
+        {
+          class: "timeline-canvas",
+          tabindex: 0,
+          role: "application",
+          "aria-label": `${label} ${keys}`,
+          on: { keydown: key },
+        },
+        axis,
+        canvas,
+      ),
+      text,
+    );
     const area = node.firstChild;
     let width = 300;
     let picked = null;
@@ -157,14 +174,23 @@
       pen.strokeStyle = rca.colour("ink");
       pen.lineWidth = 2;
       const left = x(events.start[picked]);
-      pen.strokeRect(left, tops[events.lane[picked]] + events.depth[picked] * ROW - 1, Math.max(x(events.start[picked] + events.dur[picked]) - left, 2), ROW);
+      pen.strokeRect(
+        left,
+        tops[events.lane[picked]] + events.depth[picked] * ROW - 1,
+        Math.max(x(events.start[picked] + events.dur[picked]) - left, 2),
+        ROW,
+      );
       pen.lineWidth = 1;
     }
 
     function drawCounter(pen, counter, top) {
       const low = Math.min(...counter.v);
       const high = Math.max(...counter.v);
-      const values = !counter.v.length ? "not measured" : low === high ? rca.number(low) : `${rca.number(low)} to ${rca.number(high)}`;
+      const values = !counter.v.length
+        ? "not measured"
+        : low === high
+          ? rca.number(low)
+          : `${rca.number(low)} to ${rca.number(high)}`;
       title(pen, `${counter.metric}, ${counter.device}: ${values} ${counter.unit || ""}`, top);
       const level = (value) => top + TITLE + 2 + (high === low ? 0.5 : (high - value) / (high - low)) * (COUNTER - 6);
       pen.strokeStyle = rca.colour(t.side);
@@ -243,18 +269,26 @@
         zoom(before / Math.max(Math.abs(event.clientX - other), 8), usAt(other - canvas.getBoundingClientRect().left));
       }
     });
-    for (const type of ["pointerup", "pointercancel"]) canvas.addEventListener(type, (event) => {
-      if (type === "pointerup" && moved < 4) pick(hit(event));
-      pointers.delete(event.pointerId);
-    });
+    for (const type of ["pointerup", "pointercancel"])
+      canvas.addEventListener(type, (event) => {
+        if (type === "pointerup" && moved < 4) pick(hit(event));
+        pointers.delete(event.pointerId);
+      });
     canvas.addEventListener("pointerleave", rca.hideTip);
     canvas.addEventListener("dblclick", () => show(...link.full));
-    canvas.addEventListener("wheel", (event) => {
-      // A plain wheel scrolls the page until the timeline has been chosen.
-      if (!event.ctrlKey && document.activeElement !== area) return;
-      event.preventDefault();
-      zoom(Math.exp(rca.clamp(event.deltaY, -100, 100) * 0.003), usAt(event.clientX - canvas.getBoundingClientRect().left));
-    }, { passive: false });
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        // A plain wheel scrolls the page until the timeline has been chosen.
+        if (!event.ctrlKey && document.activeElement !== area) return;
+        event.preventDefault();
+        zoom(
+          Math.exp(rca.clamp(event.deltaY, -100, 100) * 0.003),
+          usAt(event.clientX - canvas.getBoundingClientRect().left),
+        );
+      },
+      { passive: false },
+    );
 
     function key(event) {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -273,7 +307,8 @@
     /** To the next or previous event in the order of lanes and starts; brings it into sight. */
     function step(by) {
       if (!events.start.length) return;
-      const n = picked === null ? (by > 0 ? 0 : events.start.length - 1) : rca.clamp(picked + by, 0, events.start.length - 1);
+      const n =
+        picked === null ? (by > 0 ? 0 : events.start.length - 1) : rca.clamp(picked + by, 0, events.start.length - 1);
       const [from, to] = link.window;
       picked = n;
       if (events.start[n] > to || events.start[n] + events.dur[n] < from) pan(events.start[n] - (from + to) / 2);
@@ -284,4 +319,4 @@
 
     return { node, draw };
   };
-})(window.rcaPage = window.rcaPage || {});
+})((window.rcaPage = window.rcaPage || {}));
