@@ -424,6 +424,11 @@ def _of_perfetto(tmp_path: Path, capture: Capture, result: Comparison, side: Any
     assert found == [[about["found"]]]
     assert samples == [[about["samples"]]]
     assert bounds == [[0, about["length_ns"]]]
+    places = [place for place in result.places if place.side == side]
+    selected = places and trace_processor.query(
+        path, *(f"select count(*) from slice where ts = {p.ts_ns - about['origin_ns']} and dur = {p.dur_ns}" for p in places)
+    )
+    assert all(rows[0][0] for rows in selected), "a link selects what it leads to"
     text = gzip.decompress(path.read_bytes()).decode()
     assert flows == [[text.count('"flow_in":true')]]
 
@@ -449,6 +454,12 @@ def test_perfetto_itself_keeps_all_of_the_fixture(tmp_path: Path, fixtures: Path
 def test_perfetto_itself_keeps_all_of_real_traces(tmp_path: Path, shared_data: Path, name: str) -> None:
     capture = load(shared_data / "traces" / name)
     _of_perfetto(tmp_path, capture, nothing_found(capture), "normal")
+
+
+@trace_processor.needed
+def test_the_same_trace_as_it_was_loses_kernels(shared_data: Path) -> None:
+    original = shared_data / "traces" / "kineto" / "sglang_decode_qwen3_30b_B300.json.gz"
+    assert trace_processor.query(original, STATS) == [[["slice_drop_overlapping_complete_event", 340]]]
 
 
 @trace_processor.needed
