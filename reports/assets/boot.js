@@ -32,6 +32,7 @@
     view.node.removeAttribute("hidden");
     drawn.set(view.host, null); // one that fails is not tried for ever
     drawn.set(view.host, view.draw(view.node, rank, page));
+    if (!view.node.childElementCount) view.node.append(rca.el("p", {}, "This rank has nothing to draw here."));
     view.node.dataset.drawn = "";
     view.width = view.node.clientWidth;
   }
@@ -40,6 +41,7 @@
     drawn.get(view.host)?.destroy();
     drawn.delete(view.host);
     delete view.node.dataset.drawn;
+    view.node.replaceChildren();
   };
 
   const near = new IntersectionObserver(

@@ -27,7 +27,7 @@
     const gap = mode === "apart" ? ends.normal + 0.04 * (ends.normal + ends.abnormal) : 0;
     const shift = { normal: 0, abnormal: gap };
     const ticks = (from, to, most) => {
-      if (!gap) return rca.ticks(from, to, most);
+      if (!gap) return rca.ticks(Math.max(from, 0), to, most);
       const each = Math.max(Math.floor(most / 2), 2);
       return [
         ...rca.ticks(Math.max(from, 0), Math.min(to, ends.normal), each),

@@ -13,10 +13,7 @@
   function draw(host, rank) {
     const { cycles, phases } = rank;
     const total = cycles.normal.t.length + cycles.abnormal.t.length;
-    if (!total) {
-      rca.fillHost(host, rca.el("p", {}, "There is no cycle to draw."));
-      return null;
-    }
+    if (!total) return null; // the page itself says why there is none
     const durations = rca.SIDES.flatMap((side) => cycles[side].dur);
     const positive = durations.filter((us) => us > 0);
     const range = Math.max(...positive) / Math.min(...positive);

@@ -25,8 +25,8 @@
 
   function draw(host, rank, page) {
     const { stacks } = rank;
-    host.hidden = !stacks;
-    if (!stacks || !stacks.name.length) return null;
+    host.hidden = !stacks || !stacks.name.length;
+    if (host.hidden) return null;
     const tree = grown(stacks, page);
     const state = { by: "larger", root: tree.root, picked: tree.root, found: null, boxes: [] };
     const canvas = rca.el("canvas", {

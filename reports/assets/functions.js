@@ -36,10 +36,7 @@
     // Times of two kinds of work are no change of one.
     if (!rank.comparable) for (const column of ["shift_us", "low", "high", "p", "q"]) f[column] = f[column].map(() => null);
     const total = f.name.length;
-    if (!total) {
-      rca.fillHost(host, rca.el("p", {}, "There is no function to list."));
-      return null;
-    }
+    if (!total) return null; // the page itself says why there is none
     const state = { sort: null, down: true, open: null, active: 0, order: [], extra: 0 };
     const lower = f.title.map((title) => title.toLowerCase());
     const rows = new Map(); // by place in the order
