@@ -13,12 +13,14 @@ from typing import Any
 import polars as pl
 
 from rca.api import Comparison
-from rca.capture.tables import KINDS
+from rca.capture.tables import HOST, KINDS
 from rca.comparison import RankComparison
 from rca.pictures import Excerpt, Place, RankPictures, SideName, Stacks, function_quantiles, place_of_cycle
 from rca.profile import Profile
+from rca.profile.counters_join import series_for
 from rca.profile.timeline import PARTS
 from rca.stats.robust import outliers
+from reports.names import NameIndex
 from reports.view import side_names
 
 MAX_SAMPLES = 1_000
@@ -38,7 +40,9 @@ def page_data(result: Comparison) -> dict[str, Any]:
     pictures = {own.role: own for own in result.pictures.ranks} if result.pictures else {}
     ranks = [_rank(result, rank, pictures.get(rank.role), names) for rank in ordered]
     labels = {side: {"label": label} for side, label in zip(_SIDES, side_names(result), strict=True)}
-    return {"sides": labels, "names": names.all, "kinds": list(KINDS), "ranks": ranks}
+    index = NameIndex(names.all)
+    short = [own if (own := index.short(name)) != name else None for name in names.all]
+    return {"sides": labels, "names": names.all, "short": short, "kinds": list(KINDS), "ranks": ranks}
 
 
 class _Names:
@@ -134,18 +138,22 @@ def _counters(rank: RankComparison) -> list[dict[str, Any]]:
 
 
 def _series(rank: RankComparison, side: SideName) -> dict[tuple[str, str, str], dict[str, Any]]:
-    origin = _origin_ns(rank, side)
+    """Return s and values of each counter, put together as for the comparison: cores and disks at one time are one value."""
+    origin, profile = _origin_ns(rank, side), _profile(rank, side)
+    place = pl.when(pl.col("device").str.starts_with("CPU ")).then(pl.lit(HOST)).otherwise("device").alias("device")
     text = [pl.col(key).cast(pl.String) for key in ("metric", "device", "unit")]
-    own = _profile(rank, side).counters.filter(pl.col("pid").is_null() | (pl.col("pid") == _profile(rank, side).rank.pid))
-    own = own.with_columns(text).filter(~pl.col("device").str.starts_with("CPU ") & pl.col("value").is_finite())
-    return {
-        (str(metric), str(device), str(unit)): {
-            "t": _rounded((thin["ts_ns"] - origin) / 1e9, 6),
-            "v": _rounded(thin["value"]),
-        }
-        for (metric, device, unit), samples in sorted(own.group_by("metric", "device", "unit"))
-        for thin in [_thinned(samples.sort("ts_ns", "value"))]
-    }
+    keys = profile.counters.select(text).with_columns(place).unique(["metric", "device"], keep="first", maintain_order=True)
+    found = {}
+    for metric, device, unit in keys.sort("metric", "device").iter_rows():
+        series = series_for(profile.counters, metric, device, profile.rank.pid)
+        if series is not None:
+            samples = pl.DataFrame({"ts_ns": series.ts_ns, "value": series.value}).filter(pl.col("value").is_finite())
+            thin = _thinned(samples)
+            found[metric, device, unit] = {
+                "t": _rounded((thin["ts_ns"] - origin) / 1e9, 6),
+                "v": _rounded(thin["value"]),
+            }
+    return found
 
 
 def _thinned(samples: pl.DataFrame) -> pl.DataFrame:

@@ -73,7 +73,8 @@ def bandwidth(values: Floats) -> float:
         left_out = np.exp(-squared[others] / (2 * width**2)).sum() / (n * (n - 1) * math.sqrt(2 * math.pi * width**2))
         return float(overlap - 2 * left_out)
 
-    return min((scott * float(factor) for factor in _FACTORS), key=loss)
+    widths: list[float] = (scott * _FACTORS).tolist()
+    return min(widths, key=loss)
 
 
 def median_interval(values: Floats) -> tuple[float | None, float | None]:
