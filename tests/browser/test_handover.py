@@ -16,6 +16,7 @@ from traces import BASE_NS, decode_trace, write_trace
 from rca.api import compare
 from reports import handover, machine, perfetto
 from reports.opening import Site
+from reports.page import page
 from reports.serving import Server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -86,11 +87,11 @@ def silent(route: Any) -> None:
 
 @contextmanager
 def watched(chromium: Any, answer: Any = stand_in) -> Iterator[Watched]:
-    page = Watched(chromium, answer)
+    own = Watched(chromium, answer)
     try:
-        yield page
+        yield own
     finally:
-        page.context.close()
+        own.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +101,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in (0, 1):
             write_trace(base / side / f"rank{rank}.json", decode_trace(rank=rank, seed=rank, slow=slow))
     sides: Any = {"normal": base / "normal", "abnormal": base / "abnormal"}
-    result = compare(**sides)
+    result = compare(**sides, pictures=True)
     report = base / "report"
     report.mkdir()
-    (report / "report.html").write_text("<!doctype html><title>report</title><p>report</p>")
+    (report / "report.html").write_text(page(result))
     (report / "report.json").write_text(machine.comparison_json(result))
     perfetto.write_traces(result, sides, report / "perfetto")
     return report
@@ -151,6 +152,17 @@ def test_nothing_before_the_click_and_the_very_bytes_after_it(chromium: Any, url
         sync_api.expect(w.page.get_by_role("button")).to_be_enabled()
         hand_over(w)
         assert len(w.asked) == 2
+
+
+def test_the_report_works_as_it_is_served_and_leads_here(chromium: Any, url: str) -> None:
+    with watched(chromium) as w:
+        w.page.goto(url)
+        link = w.page.locator("a.perfetto:visible").first
+        side = "abnormal" if "abnormal" in link.get_attribute("href") else "normal"
+        link.click()
+        sync_api.expect(w.page.get_by_role("heading")).to_have_text(f"Timeline of the {side} side")
+        assert "visStart=" in hand_over(w).url
+        assert (w.elsewhere, w.errors) == ([], [])
 
 
 def test_one_of_several_files_is_chosen(chromium: Any, url: str, folder: Path) -> None:
