@@ -184,11 +184,10 @@ def waterfall(
     low, high = min(seen), max(seen)
     is_cut = low > 0.75 * high
     margin = 0.04 * (high - min(low, 0.0))
-    axis = scale(
-        low - 0.25 * (high - low) if is_cut else min(low - margin, 0.0),
-        high + (0.04 * (high - low) if is_cut else margin),
-        unit,
-    )
+    if is_cut:
+        axis = scale(low - 0.25 * (high - low), high + 0.04 * (high - low), unit, "time")
+    else:
+        axis = scale(low - margin if low < 0 else 0.0, high + margin, unit, "time")
     if is_cut:
         factor, shown = _factor(unit, high)
         caption += f" Mind the axis: it begins at {number(float(f'{axis.low / factor:.3g}'))} {shown}, not at 0."

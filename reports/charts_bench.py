@@ -152,7 +152,7 @@ def _tokens(lines: Sequence[Line]) -> Axis:
 def _above_zero(lines: Sequence[Line], unit: str) -> Axis:
     tops = [point.high if point.high is not None else point.y for line in lines for point in line.points]
     tops += [y for line in lines for _, y in line.repeats]
-    return scale(0.0, 1.06 * max(tops), unit, "", 5)
+    return scale(0.0, 1.06 * max(tops), unit, "time" if unit == "s" else "", 5)
 
 
 def operator_charts(run: BenchRun, label: str = "") -> list[RowChart]:

@@ -133,8 +133,8 @@ def ledger_chart(compared: Compared) -> RowChart:
     ]
     ends = (("normal, first line to readiness", normal, f"{normal:.2f} s"), ("abnormal", abnormal, f"{abnormal:.2f} s"))
     caption = (
-        "Means over starts; phases that hold others are left out, so that no second counts twice. Each begins where the one "
-        "above it ended; whiskers are 95 % intervals, where there are starts enough."
+        "Means over starts. Each phase begins where the one above it ended; whiskers are the 95 % intervals of its change, "
+        "where there are starts enough."
     )
     return waterfall("Where the time of a start-up went", caption, ends, steps, "s")
 
@@ -181,7 +181,7 @@ def _response_chart(report: StartupReport, parameter: str, phases: list[str], re
             pair for line in lines for pair in line.repeats
         ]
         x = at_values([x for x, _ in values], parameter)
-        y = scale(0.0, 1.08 * max(y for _, y in values), "s")
+        y = scale(0.0, 1.08 * max(y for _, y in values), "s", "time")
         panels.append(Panel(KIND[phase].title, x, y, tuple(lines)))
     caption = "Every start is a point."
     if responding > len(phases):

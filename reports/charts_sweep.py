@@ -103,6 +103,8 @@ def _across_models(cells: pl.DataFrame, parameter: str) -> LineChart | None:
     other = DEPTH if parameter == WIDTH else WIDTH
     ties = any(own[parameter].n_unique() < own.height for _, own in used.group_by(keys, maintain_order=True))
     split = [other] if ties and other in used.columns else []
+    if parameter == DEPTH and not split and not _rises_with(used, WIDTH, DEPTH):
+        return None  # each model is on the chart of widths already, and here the line would go to and fro
     found = []
     for _, own in used.group_by([*keys, *split], maintain_order=True):
         if own[parameter].n_unique() < own.height or own.height < 2:
@@ -115,6 +117,11 @@ def _across_models(cells: pl.DataFrame, parameter: str) -> LineChart | None:
     caption = "Each point is a model. Whiskers are ± one standard deviation of the trials."
     caption += "" if split else " What else belongs to a model's size changes with it."
     return _chart(f"Time over {_title(parameter)}", caption, found, parameter)
+
+
+def _rises_with(cells: pl.DataFrame, one: str, other: str) -> bool:
+    """Tell whether models that are larger in one way are no smaller in the other."""
+    return one in cells.columns and bool(cells.sort(other, one)[one].is_sorted())
 
 
 def _warmed(cells: pl.DataFrame) -> pl.DataFrame:
