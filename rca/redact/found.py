@@ -34,6 +34,7 @@ class Found:
         files: of captures, in their order.
         wholes: other ways to write a file's path -> as it is in ``files``.
         roots: what was given on the command line, and the folders that it lies in -> their stand-ins.
+        sides: the same by side, for a capture that is compared with itself.
         names: texts in tables, and in fields that hold the same.
         unique: by id of a table and name of a column, the different values of each column of texts.
     """
@@ -43,6 +44,7 @@ class Found:
         self.files: dict[str, None] = {}  # an ordered set
         self.wholes: dict[str, str] = {}
         self.roots: dict[str, str] = {}
+        self.sides: dict[tuple[str, str], str] = {}
         self.models: set[str] = set()
         self.commands: set[str] = set()
         self.users: set[str] = set()
@@ -70,13 +72,13 @@ class Found:
         elif isinstance(thing, Mapping):
             for name, value in thing.items():
                 self.walk(name, "" if " " in str(name) else keys.NAME, side)
-                self.walk(value, str(name), _side(str(name), side))
+                self.walk(value, str(name), side_of(str(name), side))
         elif dataclasses.is_dataclass(thing):
             self._capture(thing, side)
             self._startup(thing)
             self._other(thing, side)
             for field in dataclasses.fields(thing):
-                self.walk(getattr(thing, field.name), keys.field(field.name), _side(field.name, side))
+                self.walk(getattr(thing, field.name), keys.field(field.name), side_of(field.name, side))
         else:
             if keys.kind_of(key) == "command" and len(thing) > 1:
                 self.commands.add(" ".join(map(str, thing)))
@@ -85,7 +87,7 @@ class Found:
 
     def _capture(self, thing: Any, side: str) -> None:
         if isinstance(thing, Capture | Inspection):
-            self._root(str(thing.path), f"{side} capture".strip())
+            self._root(str(thing.path), f"{side} capture".strip(), side)
         elif isinstance(thing, SourceFile | File):
             self._file(thing.path)
         elif isinstance(thing, Finding):
@@ -94,7 +96,7 @@ class Found:
     def _startup(self, thing: Any) -> None:
         if isinstance(thing, StartupComparison):
             for path, side in zip(thing.paths, ("normal", "abnormal"), strict=True):
-                self._root(str(path), side)
+                self._root(str(path), side, side)
         elif isinstance(thing, Startups):
             for start in thing.starts:
                 self._start(start)
@@ -111,19 +113,21 @@ class Found:
 
     def _other(self, thing: Any, side: str) -> None:
         if isinstance(thing, BenchRun):
-            self._source(thing.source, side or "model run")
+            self._source(thing.source, side or "model run", side)
             if thing.label == PurePath(_NUMBER_AFTER.sub("", thing.source)).name:
                 self.roots.setdefault(thing.label, self.roots[thing.source])
         elif isinstance(thing, Sweep):
-            self._source(thing.source, "sweep")
+            self._source(thing.source, "sweep", side)
 
-    def _source(self, source: str, label: str) -> None:
-        number = _NUMBER_AFTER.search(source)
-        self._root(source[: number.start()] if number else source, label)
-        self.roots.setdefault(source, label + (number[0] if number else ""))
+    def _source(self, source: str, label: str, side: str) -> None:
+        if number := _NUMBER_AFTER.search(source):
+            self._root(source[: number.start()], label, side)
+            label += number[0]
+        self._root(source, label, side)
 
-    def _root(self, path: str, label: str) -> None:
+    def _root(self, path: str, label: str, side: str) -> None:
         self.roots.setdefault(path, label)
+        self.sides[side, path] = label
         parent = PurePath(path).parent
         if len(parent.parts) > 1:
             self.roots.setdefault(str(parent), words.PATH)
@@ -180,7 +184,8 @@ class Found:
         self.hosts.update(host for host in hosts if words.is_host(host) and not words.is_anywhere(host))
 
 
-def _side(name: str, side: str) -> str:
+def side_of(name: str, side: str) -> str:
+    """Return the side of a comparison on which lies what has a name, within something on a side."""
     return name if name in ("normal", "abnormal") else side
 
 

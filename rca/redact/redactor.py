@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from rca.redact import keys, words
-from rca.redact.found import Found
+from rca.redact.found import Found, side_of
 from rca.redact.standins import StandIns
 
 T = TypeVar("T")
@@ -52,36 +52,36 @@ class _Copy:
     def __init__(self, standins: StandIns, unique: Mapping[tuple[int, str], pl.Series]) -> None:
         self._standins = standins
         self._unique = unique
-        self._made: dict[int, tuple[Any, Any]] = {}
+        self._made: dict[tuple[int, str], tuple[Any, Any]] = {}
 
-    def of(self, thing: Any, key: str = "") -> Any:
-        """Return the copy of what stands behind a key."""
+    def of(self, thing: Any, key: str = "", side: str = "") -> Any:
+        """Return the copy of what stands behind a key, on a side of a comparison."""
         if isinstance(thing, Enum):
             return thing
         if isinstance(thing, str):
-            return self._standins.value(key, thing)
+            return self._standins.value(key, thing, side)
         if isinstance(thing, PurePath):
-            return self._standins.path(thing)
-        if id(thing) in self._made:
-            return self._made[id(thing)][1]
-        made = self._inside(thing, key)
-        self._made[id(thing)] = (thing, made)  # holds it, so that its id is not given to another
+            return self._standins.path(thing, side)
+        if (known := self._made.get((id(thing), side))) is not None:
+            return known[1]
+        made = self._inside(thing, key, side)
+        self._made[id(thing), side] = (thing, made)  # holds it, so that its id is not given to another
         return made
 
-    def _inside(self, thing: Any, key: str) -> Any:
+    def _inside(self, thing: Any, key: str, side: str) -> Any:
         if isinstance(thing, pl.DataFrame):
             return self._table(thing)
         if isinstance(thing, Mapping):
-            return self._mapping(thing)
+            return self._mapping(thing, side)
         if isinstance(thing, (list, tuple, set, frozenset)):
-            return self._several(thing, key)
+            return self._several(thing, key, side)
         if dataclasses.is_dataclass(thing):
-            return self._fields(thing)
+            return self._fields(thing, side)
         return thing
 
-    def _fields(self, thing: Any) -> Any:
+    def _fields(self, thing: Any, side: str) -> Any:
         values = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
-        made = {name: self.of(value, keys.field(name)) for name, value in values.items()}
+        made = {name: self.of(value, keys.field(name), side_of(name, side)) for name, value in values.items()}
         if all(made[name] is value for name, value in values.items()):
             return thing
         shown = copy.copy(thing)
@@ -89,12 +89,12 @@ class _Copy:
             object.__setattr__(shown, name, value)
         return shown
 
-    def _mapping(self, thing: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    def _mapping(self, thing: Mapping[Any, Any], side: str) -> Mapping[Any, Any]:
         made: dict[Any, Any] = {}
         same = True
         for name, value in thing.items():
             shown = self.of(name, "" if " " in str(name) else keys.NAME)  # no word of a key is a host
-            own = self.of(value, str(name))
+            own = self.of(value, str(name), side_of(str(name), side))
             plain, number = shown, 1
             while shown in made:
                 number += 1
@@ -103,10 +103,10 @@ class _Copy:
             made[shown] = own
         return thing if same else made
 
-    def _several(self, thing: Any, key: str) -> Any:
+    def _several(self, thing: Any, key: str, side: str) -> Any:
         if keys.kind_of(key) == "command" and any(isinstance(value, str) for value in thing):
             return type(thing)([words.COMMAND])
-        made = [self.of(value, key) for value in thing]
+        made = [self.of(value, key, side) for value in thing]
         if all(new is old for new, old in zip(made, thing, strict=True)):
             return thing
         return type(thing)(*made) if hasattr(thing, "_fields") else type(thing)(made)

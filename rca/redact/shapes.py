@@ -46,7 +46,7 @@ _POSIX = re.compile(
     (?: (?:/{_PART}){{2,}}/?
       | /{_KNOWN_ROOT}\b/?
       | (?:(?<=["'`=:])|^)/(?!{_RATE}){_PART}/?
-      | /(?!{_RATE}){_LETTER}{{3,}}/? )""",
+      | (?<!<)/(?!{_RATE}){_LETTER}{{3,}}/? )""",
     re.VERBOSE,
 )
 _QUOTED = re.compile(r"""(?<![\w])(["'`])((?:~?/|[A-Za-z]:\\)(?:(?!\1)[^\n])*)\1""")

@@ -17,6 +17,7 @@ class StandIns:
         self._hosts: dict[str, str] = {}
         self._files: dict[str, str] = {}
         self._roots: dict[str, str] = {}
+        self._sides: dict[tuple[str, str], str] = {}
         self._models: dict[str, str] = {}
         self._commands: set[str] = set()
         self._users: set[str] = set()
@@ -33,6 +34,7 @@ class StandIns:
         self._number_hosts(found.hosts)
         for path, label in found.roots.items():
             self._roots.setdefault(path, label)
+        self._sides |= found.sides
         _number_files(found.files, self._files)
         for whole, path in found.wholes.items():
             self._files.setdefault(whole, self._files[path])
@@ -69,31 +71,36 @@ class StandIns:
             known = self._texts[text] = self._sentence(text)
         return known
 
-    def path(self, path: PurePath) -> PurePath:
-        """Return what stands for a capture; of any other path nothing but that it is one."""
+    def path(self, path: PurePath, side: str = "") -> PurePath:
+        """Return what stands for a capture, by its side; of any other path nothing but that it is one."""
         text = str(path)
-        made = self._roots.get(text) or self._files.get(text) or words.PATH
-        return path if text in (made, ".") else type(path)(made)
+        made = self._place(text, side) or words.PATH
+        return path if text == made else type(path)(made)
 
-    def value(self, key: str, text: str) -> str:
-        """Return a text that stands behind a key."""
+    def _place(self, text: str, side: str) -> str | None:
+        return self._sides.get((side, text)) or self._files.get(text) or self._roots.get(text)
+
+    def value(self, key: str, text: str, side: str = "") -> str:
+        """Return a text that stands behind a key, on a side of a comparison."""
         kind = keys.kind_of(key)
         if not text or words.is_placeholder(text) or (kind == "version" and "/" not in text):
             return text
         if kind == "file" or (key == keys.NAME and text in self._files):
-            return self._files.get(text) or self._roots.get(text) or self.text(text)
+            return self._place(text, side) or self.text(text)
         if kind == "name":
             return self.name(text)
         if kind == "host":
             return self._hosted(text)
-        return (self._whole(kind, text) if words.is_host(text) else text) or self._models.get(text) or self.text(text)
+        return self._whole(kind, text) or self._models.get(text) or self.text(text)
 
     def _whole(self, kind: keys.Kind, text: str) -> str | None:
         """Return what stands for all of a text, None where a part of it may stay."""
+        if words.is_switch(text):
+            return None
         if kind == "command":
             return words.COMMAND
         if kind == "path" and not words.is_made(text):
-            return self._files.get(text) or self._roots.get(text) or words.PATH
+            return self._place(text, "") or words.PATH
         return words.USER if kind == "user" and not words.is_word(text) else None
 
     def _hosted(self, text: str) -> str:

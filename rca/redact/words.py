@@ -66,12 +66,15 @@ def is_word(text: str) -> bool:
 
 def is_host(text: str) -> bool:
     """Tell what can be a host's name where one is expected: anything but numbers, switches and stand-ins."""
-    return (
-        re.search(r"[^\W\d_]|(?:\d\.\d.*){3}|:.*:", text) is not None and text.lower() not in _SWITCHES and "<" not in text
-    )
+    return (not is_switch(text) or re.search(r"(?:\d\.\d.*){3}|:.*:", text) is not None) and "<" not in text
 
 
-_SWITCHES = {"none", "null", "true", "false", "auto", "yes", "no", "on", "off", "default", "unknown", "host", "n/a", HOST}
+def is_switch(text: str) -> bool:
+    """Tell the value of a setting that is no name: a number, or a word for none."""
+    return re.search(r"[^\W\d_]", text) is None or text.lower() in _SWITCHES
+
+
+_SWITCHES = {"none", "null", "true", "false", "auto", "yes", "no", "on", "off", "default", "unknown", "host", "n/a"}
 
 
 def is_local(host: str) -> bool:
