@@ -162,6 +162,7 @@ def run(  # noqa: PLR0913, PLR0917
 Examples:
   rca bench report fixtures/bench/float32
   rca bench report fixtures/bench/float32 --format json
+  rca bench report fixtures/bench/float32 --html bench.html --plots pictures
 
 \b
 The second model run of a pasted log:
@@ -179,10 +180,23 @@ Exit codes:
     help="csv: the timed runs. [default: a terminal gets tables, a pipe md]",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it to FILE instead of stdout.")
+@cli_output.html_option
+@cli_output.plots_option
 @cli_output.for_target
 @cli_output.redact_option
+@cli_output.force_option
 @click.option("-q", "--quiet", is_flag=True, help="No warnings on stderr.")
-def report(path: Path, kind: str | None, output: Path | None, target: str, redact: bool, quiet: bool) -> NoReturn:
+def report(  # noqa: PLR0913, PLR0917  (one per option)
+    path: Path,
+    kind: str | None,
+    output: Path | None,
+    html: Path | None,
+    plots: Path | None,
+    target: str,
+    redact: bool,
+    force: bool,
+    quiet: bool,
+) -> NoReturn:
     """Sum up a model run: each run, means with intervals, operators by self device time.
 
     PATH is a folder of `rca bench run`, or a text: a pasted log with lines of runs, or anything with operator tables of
@@ -191,16 +205,21 @@ def report(path: Path, kind: str | None, output: Path | None, target: str, redac
     from rca.bench import read, read_all  # noqa: PLC0415  (imports take longer than --help may)
     from rca.redact import redacted  # noqa: PLC0415
     from reports import bench as drawn  # noqa: PLC0415
-    from reports import bench_data, document, files, terminal  # noqa: PLC0415
+    from reports import bench_data, bench_html, document, files, terminal  # noqa: PLC0415
+    from reports import plots as pictures  # noqa: PLC0415
 
     inputs = [path, Path(str(path).rpartition("#")[0] or path)]
-    files.check_outputs(None, [output] if output else [], inputs, force=False)
+    files.check_outputs(plots, [one for one in (output, html) if one], inputs, force)
     found = read_all(path) if kind in (None, "md") else (read(path),)
     if redact:
         found = redacted(found)
     shown = drawn.bench_documents(found)
     if not quiet:
         terminal.notes(shown.warnings)
+    if html:
+        files.write_file(html, bench_html.report_page(found))
+    if plots:
+        files.write_folder(plots, pictures.model_runs(found), force)
     texts = {
         "md": lambda: document.markdown(shown, target),
         "csv": lambda: bench_data.bench_csv(found[0]),

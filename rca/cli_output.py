@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -23,6 +24,19 @@ redact_option = click.option(
     is_flag=True,
     help="Leave host names, paths and command lines out of everything that is written, so that it can be passed on.",
 )
+
+plots_option = click.option(
+    "--plots",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also write pictures into DIR, as SVG and PNG, for tickets that take no HTML.",
+)
+
+html_option = click.option(
+    "--html", type=click.Path(path_type=Path), metavar="PATH", help="Also write a page with pictures."
+)
+
+force_option = click.option("-f", "--force", is_flag=True, help="Write pictures into a folder that is not empty.")
 
 
 def to_stdout(text: str) -> None:

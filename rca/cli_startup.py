@@ -17,7 +17,7 @@ Examples:
   rca startup fixtures/startup
   rca startup fixtures/startup --format grid
   rca startup fixtures/startup --format json
-  rca startup fixtures/startup --html startup.html --redact
+  rca startup fixtures/startup --html startup.html --plots pictures --redact
 
 \b
 A good day against now:
@@ -39,16 +39,20 @@ Exit codes:
 @click.option(
     "--html", type=click.Path(path_type=Path), metavar="PATH", help="Also write a page with a waterfall of each start."
 )
+@cli_output.plots_option
 @cli_output.for_target
 @cli_output.redact_option
+@cli_output.force_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings on stderr.")
-def startup(
+def startup(  # noqa: PLR0913, PLR0917  (one per option)
     logs: tuple[Path, ...],
     kind: str | None,
     output: Path | None,
     html: Path | None,
+    plots: Path | None,
     target: str,
     redact: bool,
+    force: bool,
     quiet: bool,
 ) -> NoReturn:
     """Say what the start-ups of servers took, from their LOGS (files, or folders of files).
@@ -60,9 +64,10 @@ def startup(
     from rca.redact import redacted  # noqa: PLC0415  (imports take longer than --help may)
     from rca.startup import report  # noqa: PLC0415
     from reports import document, files, startup_html, terminal  # noqa: PLC0415
+    from reports import plots as pictures  # noqa: PLC0415
     from reports import startup as drawn  # noqa: PLC0415
 
-    files.check_outputs(None, [path for path in (output, html) if path], logs, force=False)
+    files.check_outputs(plots, [path for path in (output, html) if path], logs, force)
     with terminal.progress(enabled=not (quiet or redact)) as progress:  # it names files
         found = report(list(logs), progress)
     if redact:
@@ -72,6 +77,8 @@ def startup(
     shown = drawn.startup_document(found)
     if html:
         files.write_file(html, startup_html.report_page(found))
+    if plots:
+        files.write_folder(plots, pictures.startups(found), force)
     texts = {
         "md": lambda: document.markdown(shown, target),
         "grid": lambda: drawn.grid_text(found),

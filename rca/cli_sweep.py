@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rca.cli_output import for_target, redact_option, to_stdout
+from rca.cli_output import for_target, force_option, html_option, plots_option, redact_option, to_stdout
 
 if TYPE_CHECKING:
     from rca.sweep import Result
@@ -144,6 +144,7 @@ Examples:
   rca sweep report fixtures/sweep
   rca sweep report fixtures/sweep/trials.jsonl --format csv
   rca sweep report fixtures/sweep --format json
+  rca sweep report fixtures/sweep --html sweep.html --plots pictures
 
 \b
 A table that was made by hand, and for a ticket:
@@ -162,10 +163,23 @@ Exit codes:
     help="Markdown is what a pipe gets; a terminal gets a view of its own.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write the report to PATH.")
+@html_option
+@plots_option
 @for_target
 @redact_option
+@force_option
 @click.option("-q", "--quiet", is_flag=True, help="No warnings on stderr.")
-def report(path: Path, kind: str | None, output: Path | None, target: str, redact: bool, quiet: bool) -> None:
+def report(  # noqa: PLR0913, PLR0917  (one per option)
+    path: Path,
+    kind: str | None,
+    output: Path | None,
+    html: Path | None,
+    plots: Path | None,
+    target: str,
+    redact: bool,
+    force: bool,
+    quiet: bool,
+) -> None:
     """Report a grid: what it means, and the tables that are derived from it.
 
     FILE is a CSV, JSON lines, parquet or markdown table, told by its content, with one row per cell (mean_time_ms,
@@ -173,15 +187,19 @@ def report(path: Path, kind: str | None, output: Path | None, target: str, redac
     context_length, num_warmups and forward_only; d_model and num_layers tell how time scales.
     """
     from rca.redact import redacted  # noqa: PLC0415  (imports take longer than --help may)
-    from reports import files, terminal  # noqa: PLC0415
+    from reports import files, sweep_html, terminal  # noqa: PLC0415
+    from reports import plots as pictures  # noqa: PLC0415
     from reports.document import show  # noqa: PLC0415
     from reports.sweep import document  # noqa: PLC0415
 
-    if output:
-        files.check_outputs(None, [output], [path], force=False)
+    files.check_outputs(plots, [one for one in (output, html) if one], [path], force)
     result = redacted(_result(path)) if redact else _result(path)
     if not quiet:
         terminal.notes(result.sweep.warnings)
+    if html:
+        files.write_file(html, sweep_html.page(result))
+    if plots:
+        files.write_folder(plots, pictures.sweep(result), force)
     if output:
         files.write_file(output, _text(result, kind or "md", target))
     elif kind is None and sys.stdout.isatty():

@@ -14,7 +14,7 @@ from reports.charts_startup import drawable, ledger_chart, length, overview_char
 from reports.charts_sweep import effect_charts, line_charts
 from reports.document import Document
 from reports.plots_captures import verdict_foot, verdict_head
-from reports.plots_charts import add
+from reports.plots_charts import add, heading
 from reports.plots_sheet import LARGE, NORMAL, Sheet
 
 _FULL = 2
@@ -27,7 +27,8 @@ def startup_sheets(report: StartupReport) -> dict[str, Sheet]:
     starts = [start for start in report.startups.starts if drawable(start)]
     end = length(starts)
     full = [start_chart(start.name, start, end) for start in starts] if len(starts) <= _FULL else [overview_chart(starts)]
-    sheets = {"starts": _sheet(document, full)} if starts else {}
+    reason = "" if starts else "No line of these logs has a stamp, so nothing tells when phases were."
+    sheets = {"starts": _sheet(document, full if starts else [], reason)}
     responses = response_charts(report)
     return sheets | ({"responses": _sheet(document, responses)} if responses else {})
 
@@ -47,11 +48,12 @@ def startup_comparison_sheets(result: StartupComparison) -> dict[str, Sheet]:
 
 
 def sweep_sheets(result: Result) -> dict[str, Sheet]:
-    """Return a sheet per parameter that was varied, named by it, and ``effects``: ratios and exponents."""
+    """Return a sheet per parameter that was varied, named by it, and ``effects``; ``grid`` says that there is nothing."""
     document = sweep.document(result)
     sheets = {name: _sheet(document, [chart]) for name, chart in line_charts(result).items()}
     effects = effect_charts(result)
-    return sheets | ({"effects": _sheet(document, effects)} if effects else {})
+    sheets |= {"effects": _sheet(document, effects)} if effects else {}
+    return sheets or {"grid": _sheet(document, [], "Nothing to draw: no parameter was varied, and nothing can be compared.")}
 
 
 def run_sheets(runs: Sequence[BenchRun]) -> dict[str, Sheet]:
@@ -60,7 +62,10 @@ def run_sheets(runs: Sequence[BenchRun]) -> dict[str, Sheet]:
     charts: list[Chart] = [*latency_charts(runs)]
     if len(runs) == 1:
         charts += operator_charts(runs[0])
-    sheets = {"runs": _sheet(document, charts)} if charts else {}
+    reason = (
+        "" if charts else "Nothing to draw: no two timed runs differ in their number of tokens alone, and none was profiled."
+    )
+    sheets = {"runs": _sheet(document, charts, reason)}
     if len(runs) > 1:
         for number, run in enumerate(runs, start=1):
             if operators := operator_charts(run):
@@ -88,13 +93,15 @@ def _verdict(document: Document, about: str, charts: Iterable[Chart]) -> Sheet:
     return sheet
 
 
-def _sheet(document: Document, charts: Iterable[Chart]) -> Sheet:
-    """Return charts below what their report begins with."""
+def _sheet(document: Document, charts: Iterable[Chart], reason: str = "") -> Sheet:
+    """Return charts below what their report begins with; ``reason`` says why there are none."""
     sheet = Sheet(document.title)
     sheet.text(document.title, size=LARGE, bold=True, most=2)
     sheet.gap(0.03)
     for text in document.lead[:2]:
         sheet.text(text.replace("`", ""), size=NORMAL, most=3)
+    if reason:
+        heading(sheet, reason)
     for chart in charts:
         add(sheet, chart)
     return sheet
