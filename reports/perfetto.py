@@ -194,7 +194,7 @@ def _texts(result: Comparison, side: SideName, capture: Capture) -> Iterator[str
     borders = [len(found_key), len(found_key) + len(key)]
     found_at, at, sample_at = np.split(codes, borders)
 
-    yield _head(result, side, eras, (events.height, found.height, samples.height))
+    yield _head(_compared(result, side), capture, side, eras, (events.height, found.height, samples.height))
     yield ",\n".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in table.metadata)
     yield from _found_text(found, found_at, where)
     yield from _event_text(events, start, at, where)
@@ -225,12 +225,19 @@ def _eras(events: pl.DataFrame, samples: pl.DataFrame, found: pl.DataFrame) -> E
     return Eras(starts, tuple(int(part.max()) for part in np.split(ends[order], cut)))
 
 
-def _head(result: Comparison, side: SideName, eras: Eras, held: tuple[int, int, int]) -> str:
-    """Return the start of the file; its first line is what `header` reads. ``held``: events, slices of ours, samples."""
-    capture = _compared(result, side)
+def _head(compared: Capture, capture: Capture, side: SideName, eras: Eras, held: tuple[int, int, int]) -> str:
+    """Return the start of the file; its first line is what `header` reads.
+
+    Args:
+        compared: has the files under the names that are shown.
+        capture: the same as it was read now.
+        side: which one.
+        eras: where the trace's time begins.
+        held: events, slices of ours, samples.
+    """
     files = [
         {"path": file.path, "sha256": file.sha256, "format": file.format, "added_ns": meta.get("added_ns")}
-        for file, meta in zip(capture.files, capture.meta, strict=True)
+        for file, meta in zip(compared.files, capture.meta, strict=True)
     ]
     about = {
         "format": FORMAT,
