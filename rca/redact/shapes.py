@@ -54,6 +54,9 @@ _SYSTEM = re.compile(r"/proc(?:/[\w.-]+)*/?|/sys/fs/cgroup/?|/dev/(?:null|kfd|dr
 """The kernel's own, the same on all machines: reports advise to look there."""
 
 _WINDOWS = re.compile(rf"(?<![A-Za-z0-9])(?:[A-Za-z]:[\\/]|\\\\(?=[\w.-]+\\))(?:[^\\/:*?\"<>|\n]+[\\/])*(?:{_PART})?")
+_ESCAPED = re.compile(r"(?<!\w)(?:\\/[\w.@+-]+){2,}")
+"""As some write JSON."""
+
 _CACHES = r"(?:vllm|sglang|triton|flashinfer|huggingface|hub|torch_compile_cache|torch_extensions)"
 _HOME = re.compile(rf"(?<![\w~/.])(?!~/\.cache(?:/{_CACHES})*/?(?![\w./]))~(?:/|[A-Za-z_][\w.-]*/){_END}*")
 _RELATIVE = re.compile(rf"(?:(?<![\w./…\\])\.{{1,2}}/(?=[\w.~-])|(?:(?<=[\s\"'`=])|^)\.{{1,2}}\\(?=\w)){_END}*")
@@ -75,13 +78,18 @@ _AT = re.compile(
     r"(?<![\w.+-])[A-Za-z_][\w.+-]*@(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b|[\w-]+(?=:[~/<]))"
 )
 _HOST_KEYS = (
-    r"(?:exported_)?(?:instance|node_?name|node|host_?name|host|pod(?:_name)?|kubernetes_node|server|addr|address|ip)"
+    r"(?:[a-z]{1,20}_){0,2}(?:instance|node_?name|node|host_?name|host|pod(?:_name)?|kubernetes_node|server|addr|address|ip)"
 )
 _LABEL = re.compile(
-    rf"""(?<![\w.-])(?P<key>{_HOST_KEYS})(?P<is>=|['"]?\s?:\s|='|=")(?P<q>['"]?)(?P<host>[^\s,;}}\])'"<=]+)""",
+    rf"""(?<![\w.-])(?P<key>{_HOST_KEYS})(?P<is>=|['"]?\s?:\s|='|="|\s(?=['"]))(?P<q>['"]?)(?P<host>[^\s,;}}\])'"<=]+)""",
     re.IGNORECASE,
 )
-_SYSLOG = re.compile(r"^[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?P<host>[\w.-]+) [\w./-]+(?:\[\d+\])?:")
+_LINE_OF = re.compile(
+    r"(?P<before>^[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )(?P<host>[\w.-]+)(?= [\w./-]+(?:\[\d+\])?:)"
+    r"|(?P<nccl>^|\s)(?P<of_nccl>[\w.-]+)(?=:\d+:\d+ \[\d+\] NCCL)|(?P<pod>\[pod/)(?P<of_pod>[\w.-]+)(?=/)"
+)
+"""What writes its host before each line: syslog, NCCL, kubectl."""
+
 _V4 = re.compile(r"(?<![\w.+-])(?<!version )(?<!version: )(?<!version is )(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d|\+)")
 _V6 = re.compile(
     r"(?<![\w:.])(?:[23][0-9A-Fa-f]{3}|f[cd][0-9A-Fa-f]{2}|fe[89ab][0-9A-Fa-f]|::ffff|(?=::1(?![\w:.])))"
@@ -161,6 +169,7 @@ def sentence(text: str, host: Label) -> str:
     """Return any other text: prose, a line of a log, a value of a setting."""
     if not _MAYBE_IN_TEXT.search(text):
         return text
+    text = _LINE_OF.sub(lambda m: f"{m['before'] or m['nccl'] or m['pod'] or ''}{host(m[m.lastgroup or 0])}", text)
     text = _commands(text)
     text = _urls(text, host)
     text = _TRACE.sub(lambda m: m[0] if is_made(m[0]) else FILE, text)
@@ -180,12 +189,7 @@ def hosts_in(text: str, is_name: bool = False) -> list[str]:
         found.append(host)
         return HOST
 
-    if is_name:
-        name(text, label)
-        return found
-    if match := _SYSLOG.match(text):
-        found.append(match["host"])
-    sentence(text, label)
+    (name if is_name else sentence)(text, label)
     return found
 
 
@@ -258,6 +262,7 @@ _SEVERAL = re.compile(r"[,;{}|]| (?=/)|\bHTTP/")
 def _paths(text: str) -> str:
     if "\\" in text or ":/" in text:
         text = _WINDOWS.sub(PATH, text)
+        text = _ESCAPED.sub(PATH, text)
     if "~" in text:
         text = _HOME.sub(PATH, text)
     if "/" not in text and "\\" not in text:
