@@ -30,7 +30,7 @@ from rca.profile.build import ROWS
 from rca.profile.timeline import PARTS_TABLE
 from rca.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 """To be raised when the reduction changes without a change of version."""
 
 MAX_ENTRIES = 8

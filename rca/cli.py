@@ -35,7 +35,7 @@ _REDACT = "--redact"
 Examples:
   rca compare normal/ abnormal/
   rca compare normal/ abnormal/ -o report/
-  rca open report/
+  $ rca open report/
   rca inspect normal/
 
 \b
@@ -288,11 +288,11 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    one_line = " ".join(message.split())
     if _REDACT in sys.argv:
         from rca.redact import redact_line  # noqa: PLC0415
 
-        one_line = redact_line(one_line, sys.argv[1:])
+        message = redact_line(message, sys.argv[1:])
+    one_line = " ".join(message.split())
     print(one_line.encode(errors="replace").decode(), file=sys.stderr)
     if code == OutputError.exit_code:
         _drop_stdout()  # what is still buffered for a full disk must not fail once more at exit

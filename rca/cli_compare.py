@@ -202,10 +202,11 @@ class _How:
 
 def _compared(kind: Kind, sides: dict[SideName, Path], how: _How, progress: Progress) -> tuple[Shown, str | None]:
     """Compare what both paths hold; return what can be written of it, and the explanation that was asked for."""
-    from rca.redact import redacted  # noqa: PLC0415
+    from rca.redact import Redactor  # noqa: PLC0415
     from reports import comparing  # noqa: PLC0415
 
-    shown_as = redacted if how.redact else _as_it_is
+    redactor = Redactor() if how.redact else None
+    shown_as = redactor or _as_it_is
     if kind == "startup":
         from rca.startup import compare_startups  # noqa: PLC0415
 
@@ -224,7 +225,7 @@ def _compared(kind: Kind, sides: dict[SideName, Path], how: _How, progress: Prog
             sides["normal"], sides["abnormal"], cycle=how.cycle, progress=progress, cached=how.cached, pictures=how.with_page
         )
     )
-    shown = comparing.of_captures(result, how.target, sides, progress, how.redact)
+    shown = comparing.of_captures(result, how.target, sides, progress, redactor)
     return shown, explaining.explanation(result, how.explain) if how.explain else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rca.api import Comparison
 from rca.bench import BenchComparison
-from rca.capture import Progress
+from rca.capture import Capture, Progress
 from rca.capture.load import no_progress
 from rca.pictures import SideName
 from rca.startup import StartupComparison
@@ -59,7 +59,7 @@ def of_captures(
     target: str,
     sides: Mapping[SideName, Path],
     progress: Progress = no_progress,
-    redact: bool = False,
+    shown_as: Callable[[Capture], Capture] | None = None,
 ) -> Shown:
     """Return what can be written of two captures.
 
@@ -68,7 +68,7 @@ def of_captures(
         target: where the report will be pasted.
         sides: where the captures are; traces are written from their events.
         progress: called as they are read once more.
-        redact: whether the events are to be redacted, too.
+        shown_as: what redacted the comparison, for the events.
     """
     texts = {
         "md": lambda: ticket.render(result, target),
@@ -83,7 +83,7 @@ def of_captures(
         texts=texts,
         folder={_report(target): "md", **_CAPTURES_FOLDER},
         plots=lambda: plots.captures(result),
-        traces=lambda folder, force: perfetto.write_traces(result, sides, folder, progress, force, redact),
+        traces=lambda folder, force: perfetto.write_traces(result, sides, folder, progress, force, shown_as),
         summary=lambda written: terminal.summary(result, written),
     )
 

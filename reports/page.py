@@ -248,7 +248,7 @@ def _place(place: Place) -> PlaceView:
         text=f"{place.side} cycle {place.cycle}",
         about=place.text,
         where=f"{place.file} at {at:,.3f} ms{clock}, {duration(place.dur_ns / 1000)} long",
-        href=f"perfetto/{place.side}?ts={place.ts_ns}&dur={place.dur_ns}",
+        href=f"perfetto/{place.side}?ts={place.ts_ns}&dur={place.dur_ns}&file={place.file_sha256}",
     )
 
 

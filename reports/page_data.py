@@ -197,6 +197,7 @@ def _link(place: Place | None) -> dict[str, Any] | None:
     return {
         "side": place.side,
         "file": place.file,
+        "sha256": place.file_sha256,
         "cycle": place.cycle,
         "ts_ns": str(place.ts_ns),  # a string: a number of ns since 1970 is more than a script can hold
         "ts_us": place.file_ts_us,

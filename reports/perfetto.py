@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def write_traces(
     folder: Path,
     progress: Progress = no_progress,
     force: bool = False,
-    redact: bool = False,
+    shown_as: Callable[[Capture], Capture] | None = None,
 ) -> list[Path]:
     """Write ``normal.json.gz`` and ``abnormal.json.gz``; return their paths.
 
@@ -101,7 +101,7 @@ def write_traces(
         folder: made where it is missing.
         progress: called as files are read.
         force: replace traces that are there.
-        redact: leave out what the names of events and counters say of hosts and paths; ``result`` is redacted already.
+        shown_as: the `rca.redact.Redactor` that redacted ``result``, so that names are the same here; None writes all.
 
     Raises:
         InputError: a capture cannot be read once more, or has changed since it was compared.
@@ -115,11 +115,7 @@ def write_traces(
         capture = load(sides[side], progress)
         if capture.digest != _compared(result, side).digest:
             raise InputError(capture.path, "has changed since it was compared")
-        if redact:
-            from rca.redact import redacted  # noqa: PLC0415  (rarely needed)
-
-            capture = redacted(capture)
-        write(target, trace(result, side, capture))
+        write(target, trace(result, side, shown_as(capture) if shown_as else capture))
         del capture
     return list(targets.values())
 

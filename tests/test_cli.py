@@ -33,6 +33,7 @@ def test_output_folder_holds_all_reports_and_stdout_says_where(tmp_path: Path, r
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "comparison.csv",
         "cycles.csv",
+        "report.html",
         "report.json",
         "report.md",
     ]

@@ -238,7 +238,7 @@ def test_places_are_said_and_linked(slower: Comparison, read: Read) -> None:
     links = {own["href"]: own for own in read.of("a", **{"class": "perfetto"})}
     for place in slower.places:
         if place.finding.startswith(("headline", "cause", "ledger", "outlier")):
-            own = links[f"perfetto/{place.side}?ts={place.ts_ns}&dur={place.dur_ns}"]
+            own = links[f"perfetto/{place.side}?ts={place.ts_ns}&dur={place.dur_ns}&file={place.file_sha256}"]
             assert "hidden" in own
             assert place.file in read.text
             assert f"{place.file_ts_us / 1000:,.3f} ms" in read.text if place.file_ts_us else True

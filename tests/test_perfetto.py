@@ -23,6 +23,7 @@ from rca.capture import Capture, Finding
 from rca.capture.load import load
 from rca.errors import InputError, OutputError
 from rca.pictures import Place
+from rca.redact import Redactor
 from rca.verdict import Verdict
 from reports import perfetto
 from reports.perfetto_lanes import MAX_DEPTH, lanes
@@ -315,16 +316,16 @@ def test_times_lead_back_into_the_files(tmp_path: Path) -> None:
 
 
 def test_names_are_redacted_on_demand(tmp_path: Path) -> None:
-    redacted = pytest.importorskip("rca.redact").redacted
+    redactor = Redactor()
     sides: Any = {"normal": tmp_path / "normal", "abnormal": tmp_path / "abnormal"}
     for side, folder in sides.items():
         trace = decode_trace(seed=len(side))
         trace["traceEvents"].append(span("/home/mallory/x.py(3): f", "python_function", 1000, 1))
         write_trace(folder / "rank0.json", trace)
-    result = redacted(compare(**sides))
+    result = redactor(compare(**sides))
     plain, clean = (
-        gzip.decompress(perfetto.write_traces(result, sides, tmp_path / str(redact), redact=redact)[0].read_bytes()).decode()
-        for redact in (False, True)
+        gzip.decompress(perfetto.write_traces(result, sides, tmp_path / name, shown_as=shown_as)[0].read_bytes()).decode()
+        for name, shown_as in (("plain", None), ("clean", redactor))
     )
     assert "/home/mallory/x.py(3): f" in plain
     assert "x.py(3): f" in clean

@@ -265,7 +265,7 @@ class TestCaptures:
         } <= names
 
     def test_traces_for_perfetto(self, sides: dict[Any, Path], result: Comparison, tmp_path: Path) -> None:
-        written = perfetto.write_traces(redacted(result), sides, tmp_path, redact=True)
+        written = perfetto.write_traces(redacted(result), sides, tmp_path, shown_as=redacted)
         for path in written:
             text = "\n".join(plain(path.read_bytes()))
             assert "serve.py(12): step" in text

@@ -64,6 +64,17 @@
     return `${at}, dur ${link.dur_us} µs`;
   };
 
+  /** Whether `rca open` serves the page, which it does on this machine alone: a file or another server has no traces to give. */
+  rca.isServed = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
+
+  /** A link to that moment in Perfetto, where there is somebody to hand the trace over. */
+  rca.timelineLink = function (link) {
+    if (!rca.isServed) return null;
+    const dur = Math.round(link.dur_us * 1000);
+    const href = `perfetto/${link.side}?ts=${link.ts_ns}&dur=${dur}&file=${link.sha256}`;
+    return rca.el("a", { class: "perfetto", href }, " show in Perfetto");
+  };
+
   rca.signed = function (value, text) {
     return value > 0 ? "+" + text : text;
   };

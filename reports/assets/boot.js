@@ -106,8 +106,7 @@
     });
   }
 
-  // Handing a trace over needs the server of `rca open`: a page from a file has nobody to ask for it.
-  if (location.protocol.startsWith("http"))
+  if (rca.isServed)
     document.querySelectorAll("a.perfetto").forEach((link) => {
       link.hidden = false;
     });

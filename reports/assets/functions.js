@@ -295,6 +295,7 @@
                   {},
                   `Seen in cycle ${link.cycle} of the ${link.side} side: ${rca.placeText(link)} in `,
                   rca.el("code", {}, link.file),
+                  rca.timelineLink(link),
                 )
               : null,
           ),

@@ -113,7 +113,7 @@
   }
 
   function panel(t, view, page) {
-    const place = t.link && [`In the file: ${rca.placeText(t.link)}, `, rca.el("code", {}, t.link.file)];
+    const place = t.link && [`In the file: ${rca.placeText(t.link)}, `, rca.el("code", {}, t.link.file), rca.timelineLink(t.link)];
     return rca.el(
       "section",
       { class: `timeline ${t.side}`, "data-side": t.side, "data-which": t.which },
