@@ -97,7 +97,7 @@ def metric_effects(result: Comparison) -> list[Effect]:
             low=row["shift_low"],
             high=row["shift_high"],
             delta=row["cliffs_delta"],
-            sure=row["q"] < MAX_Q,
+            sure=row["q"] is not None and row["q"] < MAX_Q,
         )
         for row in rank.metrics.iter_rows(named=True)
     ]
@@ -154,9 +154,12 @@ def functions_chart(rank: RankComparison) -> RowChart | None:
         shift, low, high = (row[name] for name in ("shift_us", "shift_low_us", "shift_high_us"))
         is_sure = row["q"] is not None and row["q"] < MAX_Q
         kind: Kind = "rest" if not is_sure else "more" if shift > 0 else "less"
-        marks = (Mark("bar", kind, min(shift, 0.0), max(shift, 0.0)), Mark("whisker", "rest", low, high))
+        marks = [Mark("bar", kind, min(shift, 0.0), max(shift, 0.0))]
+        known = all(bound is not None and math.isfinite(bound) for bound in (low, high))
+        marks += [Mark("whisker", "rest", low, high)] if known else []
         name = _named(shorten(row["function"]), row["device"])
-        rows.append(Row(name, with_interval(shift, low, high), marks, hint=row["function"]))
+        said = with_interval(shift, low, high) if known else signed(shift)
+        rows.append(Row(name, said, tuple(marks), hint=row["function"]))
     seen = [1.04 * value for row in rows for mark in row.marks for value in (mark.low, mark.high)]
     n = int(moved.filter(sure).height)
     caption = (

@@ -178,12 +178,20 @@ _RC: Any = {
 
 
 def plain(text: str) -> str:
-    """Return a text on one line that can be drawn: no control characters, a mark for letters that the font lacks."""
-    joined = " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text).split())
+    """Return a text on one line that can be drawn.
+
+    Control characters are spaces; letters that the font lacks, and marks that would turn the direction of writing, are
+    replaced by a sign that something was there.
+    """
+    joined = " ".join("".join(" " if unicodedata.category(c) in _BREAKS else c for c in text).split())
     if joined.isascii():
         return joined
     known = _letters()
-    return "".join(c if ord(c) in known else _UNSUPPORTED for c in unicodedata.normalize("NFC", joined))
+    composed = unicodedata.normalize("NFC", joined)
+    return "".join(c if ord(c) in known and unicodedata.category(c) != "Cf" else _UNSUPPORTED for c in composed)
+
+
+_BREAKS = ("Cc", "Zl", "Zp")
 
 
 @cache
