@@ -15,6 +15,7 @@ import polars as pl
 from rca.api import Comparison
 from rca.capture.tables import HOST, KINDS
 from rca.comparison import RankComparison
+from rca.cycles.grammar import UNKNOWN
 from rca.pictures import Excerpt, Place, RankPictures, SideName, Stacks, function_quantiles, place_of_cycle
 from rca.profile import Profile
 from rca.profile.counters_join import series_for
@@ -70,7 +71,7 @@ def _rank(result: Comparison, rank: RankComparison, pictures: RankPictures | Non
         "comparable": rank.gate.ok,
         "anchor": rank.normal.anchor,
         "stratum": rank.gate.stratum,
-        "phases": phases,
+        "phases": [_phase(phase) for phase in phases],
         "parts": [{"part": part, "text": text} for part, text in PARTS.items() if part in set(rank.parts["part"])],
         "cycles": {side: _cycles(rank, side, phases) for side in _SIDES},
         "counters": _counters(rank),
@@ -79,6 +80,10 @@ def _rank(result: Comparison, rank: RankComparison, pictures: RankPictures | Non
         "stacks": _stacks(pictures.stacks, names) if pictures and pictures.stacks else None,
         "functions": _functions(result, rank, names),
     }
+
+
+def _phase(phase: str) -> str:
+    return "of no known phase" if phase == UNKNOWN else phase
 
 
 def _profile(rank: RankComparison, side: SideName) -> Profile:
@@ -175,7 +180,7 @@ def _timeline(result: Comparison, rank: RankComparison, excerpt: Excerpt, names:
         "which": of.which,
         "cycle": of.cycle,
         "dur": (of.end_ns - of.start_ns) / 1000,
-        "phase": of.phase,
+        "phase": _phase(of.phase),
         "link": _link(place),
         "lanes": [{"name": lane.name, "kind": lane.kind, "depth": lane.depth} for lane in excerpt.lanes],
         "events": {
