@@ -36,6 +36,7 @@ MARGIN = 0.12
 _PNG_DPI = 200
 _POINT = 1 / 72
 _LINE_HEIGHT = 1.35
+_GRID = 1.02
 _UNSUPPORTED = "\N{REPLACEMENT CHARACTER}"
 
 _NO_METADATA: dict[str, dict[str, str | None]] = {
@@ -234,8 +235,8 @@ def broken(text: str, inches: float, size: float, bold: bool = False, most: int 
 
 
 def width(text: str, size: float, bold: bool = False) -> float:
-    """Return how wide a text is drawn, in inches."""
-    return sum(_advance(letter, bold) for letter in text) * size * _POINT
+    """Return how wide a text is drawn at most, in inches: on a grid of pixels letters are a little wider than designed."""
+    return _GRID * sum(_advance(letter, bold) for letter in text) * size * _POINT
 
 
 @cache
