@@ -17,8 +17,6 @@ Kind = Literal["normal", "abnormal", "more", "less", "rest", "part", "whole", "s
 """What a mark stands for, which decides how it looks: sides; what adds time or takes some away; phases of a start; and
 letters for what only has to be told apart."""
 
-LETTERS: tuple[Kind, ...] = ("a", "b", "c", "d", "e", "f")
-
 STYLES = 8
 """Looks of lines that can be told apart: each has its colour, its dashes and its marker."""
 
