@@ -49,11 +49,12 @@ def open_(path: Path, port: int, no_browser: bool, quiet: bool) -> NoReturn:
     page with one button that opens ui.perfetto.dev and gives it the trace, within your browser; nothing is sent anywhere
     before that, or without it.
     """
-    from reports import opening, serving, terminal  # noqa: PLC0415  (imports take longer than --help may)
+    from reports import terminal  # noqa: PLC0415  (imports take longer than --help may)
+    from reports.serve import Server, Site  # noqa: PLC0415
 
-    with serving.Server(port) as server, _ends_on_sigterm():
+    with Server(port) as server, _ends_on_sigterm():
         with terminal.progress(enabled=not quiet) as progress:
-            site = opening.Site(path, progress)
+            site = Site(path, progress)
         with site as names:
             to_stdout(server.url + "\n")
             if not quiet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rca.bench import BenchComparison, BenchRun
 from reports import bench, document_html
-from reports.charts_bench import comparison_charts, latency_charts, operator_charts
+from reports.charts.bench import comparison_charts, latency_charts, operator_charts
 
 
 def report_page(runs: tuple[BenchRun, ...]) -> str:

@@ -91,13 +91,11 @@ def of_captures(
 def of_startups(result: StartupComparison, target: str) -> Shown:
     """Return what can be written of two sides' start-ups."""
     made = startup.comparison_document(result)
-    sides = zip(("normal", "abnormal"), result.compared.typical, strict=True)
-    typical = [(f"{side}, the start with the middle total: {start.name}", start) for side, start in sides]
     texts = {
         "md": lambda: document.markdown(made, target),
         "json": lambda: startup.comparison_json(result),
         "csv": lambda: startup.comparison_csv(result),
-        "html": lambda: startup_html.page(made, typical),
+        "html": lambda: startup_html.comparison_page(result),
     }
     return Shown(
         status=result.compared.status,

@@ -11,8 +11,8 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.charts import Chart
-from reports.charts_html import BOX, MARKERS, drawn
+from reports.charts.html import BOX, MARKERS, drawn
+from reports.charts.model import Chart
 from reports.document import Document
 from reports.view import STATUS_WORDS
 

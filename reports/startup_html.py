@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from rca.startup import Startup, StartupComparison, StartupReport
 from reports import document_html, startup
-from reports.charts import Chart
-from reports.charts_startup import drawable, ledger_chart, length, overview_chart, response_charts, start_chart
-from reports.document import Document
+from reports.charts.model import Chart
+from reports.charts.startup import drawable, ledger_chart, length, overview_chart, response_charts, start_chart
 
 MAX_WATERFALLS = 24
 _FEW = 3
@@ -40,8 +39,3 @@ def _waterfalls(starts: Sequence[tuple[str, Startup]]) -> list[Chart]:
     shown = starts[:MAX_WATERFALLS]
     end = length(start for _, start in shown)
     return [start_chart(name, start, end) for name, start in shown]
-
-
-def page(document: Document, starts: Sequence[tuple[str, Startup]]) -> str:
-    """Return a document with the waterfalls of some starts, each with its caption."""
-    return document_html.page(document, _waterfalls([(name, start) for name, start in starts if drawable(start)]))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rca.sweep import Result
 from reports import document_html, sweep
-from reports.charts import Chart
-from reports.charts_sweep import effect_charts, line_charts
+from reports.charts.model import Chart
+from reports.charts.sweep import effect_charts, line_charts
 
 
 def page(result: Result) -> str:

@@ -17,8 +17,8 @@ from traces import write_pair
 
 from rca.api import compare
 from reports import machine, perfetto
-from reports.opening import Site
-from reports.serving import Server
+from reports.serve.opening import Site
+from reports.serve.serving import Server
 
 PAGE = (
     "<!doctype html><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'sha256-x'\">"

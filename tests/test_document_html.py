@@ -18,8 +18,9 @@ from rca.bench import compare as compare_runs
 from rca.bench import read_all
 from rca.startup import compare_startups, report
 from rca.sweep import sweep
-from reports import bench_html, charts_html, document_html, startup, startup_html, sweep_html
-from reports.charts import Axis, Line, LineChart, Mark, Panel, Point, Row, RowChart
+from reports import bench_html, document_html, startup, startup_html, sweep_html
+from reports.charts import html as charts_html
+from reports.charts.model import Axis, Line, LineChart, Mark, Panel, Point, Row, RowChart
 from reports.document import Document
 
 ROOT = Path(__file__).parents[1]

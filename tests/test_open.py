@@ -23,8 +23,8 @@ from traces import decode_trace, write_pair, write_trace
 
 from rca.cli_open import open_
 from rca.errors import InputError, UsageError
-from reports.opening import Site
-from reports.serving import Answer, Server
+from reports.serve.opening import Site
+from reports.serve.serving import Answer, Server
 
 ROOT = Path(__file__).parents[1]
 

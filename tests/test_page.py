@@ -20,9 +20,10 @@ from rca.api import Comparison, compare
 from rca.pictures import SideCurve, distributions
 from rca.pictures.metrics import counters_of, signals_of
 from rca.verdict import duration
-from reports import machine, page_figures
-from reports.page import SCRIPTS, STYLES, assets, embedded, in_one_unit, page
-from reports.page_metrics import unit_for
+from reports import machine
+from reports.page import figures as page_figures
+from reports.page.metrics import unit_for
+from reports.page.render import SCRIPTS, STYLES, assets, embedded, in_one_unit, page
 
 HOSTILE = "</script><img src=x onerror=alert(1)><style>*{display:none}</style> \"'`"
 VOID = {"meta", "link", "br", "wbr", "img", "input", "hr", "line", "rect", "circle", "path"}

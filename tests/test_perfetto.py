@@ -26,7 +26,7 @@ from rca.pictures import Place
 from rca.redact import Redactor
 from rca.verdict import Verdict
 from reports import perfetto
-from reports.perfetto_lanes import MAX_DEPTH, lanes
+from reports.perfetto.lanes import MAX_DEPTH, lanes
 
 Event = dict[str, Any]
 

@@ -20,7 +20,7 @@ from rca.pictures import distributions, function_quantiles
 from rca.pictures.density import _curve, bandwidth, median_interval
 from rca.pictures.excerpt import MAX_EVENTS, _rows
 from rca.pictures.model import Excerpt
-from reports.page_data import MAX_SAMPLES, page_data
+from reports.page.data import MAX_SAMPLES, page_data
 
 
 @pytest.fixture(scope="module")

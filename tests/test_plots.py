@@ -26,14 +26,16 @@ from rca.bench import compare as compare_runs
 from rca.bench import read_all
 from rca.startup import compare_startups, report
 from rca.sweep import sweep
-from reports import bench_data, charts, charts_captures, machine, plots, startup
-from reports.charts import LineChart, Mark, RowChart
-from reports.charts_bench import comparison_charts, latency_charts
-from reports.charts_startup import drawable, ledger_chart, overview_chart, response_charts, start_chart
-from reports.charts_sweep import effect_charts, line_charts
-from reports.plots_captures import verdict_sheet
-from reports.plots_cycles import cycles_sheet
-from reports.plots_sheet import SMALL, WIDTH, Sheet, broken, fitted, plain, width
+from reports import bench_data, machine, plots, startup
+from reports.charts import captures as charts_captures
+from reports.charts import model as charts
+from reports.charts.bench import comparison_charts, latency_charts
+from reports.charts.model import LineChart, Mark, RowChart
+from reports.charts.startup import drawable, ledger_chart, overview_chart, response_charts, start_chart
+from reports.charts.sweep import effect_charts, line_charts
+from reports.plots.cycles import cycles_sheet
+from reports.plots.sheet import SMALL, WIDTH, Sheet, broken, fitted, plain, width
+from reports.plots.verdict import verdict_sheet
 
 ROOT = Path(__file__).parents[1]
 NS = {"svg": "http://www.w3.org/2000/svg"}

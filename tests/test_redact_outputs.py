@@ -74,7 +74,7 @@ _PARTS = {"ledger", "ordered", "outcome", "capture", "side", "sides", "folder"}
 
 def renderers(kind: str) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Find whatever in `reports` makes something of a result of a kind; ``kind`` is as its parameter's type is written."""
-    for module in sorted(info.name for info in pkgutil.iter_modules(reports.__path__)):
+    for module in sorted(info.name.removeprefix("reports.") for info in pkgutil.walk_packages(reports.__path__, "reports.")):
         for name, function in inspect.getmembers(importlib.import_module(f"reports.{module}"), inspect.isfunction):
             if function.__module__ != f"reports.{module}" or name.startswith("_"):
                 continue

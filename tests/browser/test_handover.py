@@ -14,10 +14,11 @@ import pytest
 from traces import BASE_NS, decode_trace, write_trace
 
 from rca.api import compare
-from reports import handover, machine, perfetto
-from reports.opening import Site
-from reports.page import page
-from reports.serving import Server
+from reports import machine, perfetto
+from reports.page.render import page
+from reports.serve import handover
+from reports.serve.opening import Site
+from reports.serve.serving import Server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

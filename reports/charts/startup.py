@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from rca.startup import Startup, StartupReport
 from rca.startup.compare import Change, Compared
 from rca.startup.model import CONTAINERS, KIND, PHASES, TOTALS
-from reports.charts import (
+from reports.charts.model import (
     STYLES,
     Axis,
     Kind,

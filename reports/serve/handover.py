@@ -21,7 +21,7 @@ import jinja2
 from rca.capture.bytes_in import GZIP_MAGIC
 from rca.errors import InputError
 from reports import perfetto
-from reports.serving import Answer, Query
+from reports.serve.serving import Answer, Query
 
 UI = "https://ui.perfetto.dev"
 PATIENCE_MS = (10_000, 120_000)
@@ -298,7 +298,7 @@ def page(side: str, found: Traces, place: Place | None, remedy: str, remarks: Se
     return Answer("text/html; charset=utf-8", text.encode(), policy)
 
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def _environment() -> jinja2.Environment:

@@ -11,17 +11,17 @@ from rca.api import Comparison
 from rca.bench import BenchComparison, BenchRun
 from rca.startup import StartupComparison, StartupReport
 from rca.sweep import Result
-from reports.plots_captures import verdict_sheet
-from reports.plots_cycles import cycles_sheet
-from reports.plots_effects import functions_sheet, metrics_sheet
-from reports.plots_runs import (
+from reports.plots.cycles import cycles_sheet
+from reports.plots.effects import functions_sheet, metrics_sheet
+from reports.plots.runs import (
     run_comparison_sheets,
     run_sheets,
     startup_comparison_sheets,
     startup_sheets,
     sweep_sheets,
 )
-from reports.plots_sheet import Sheet
+from reports.plots.sheet import Sheet
+from reports.plots.verdict import verdict_sheet
 
 
 def captures(result: Comparison) -> dict[str, bytes]:

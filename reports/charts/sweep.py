@@ -25,7 +25,7 @@ from rca.sweep.model import (
     Effect,
     Result,
 )
-from reports.charts import (
+from reports.charts.model import (
     STYLES,
     Axis,
     Line,

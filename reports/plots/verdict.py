@@ -10,11 +10,11 @@ from rca.api import Comparison
 from rca.pictures import Distribution, SideCurve, distributions
 from rca.pictures.density import MIN_FOR_CURVE
 from rca.verdict import duration
-from reports.charts import Axis, logarithmic, scale
-from reports.charts_captures import leading, ledger_chart, metric_effects, trimmed
-from reports.plots_charts import COLOURS, MOST_POINTS, WIDE, add, heading, set_axis
-from reports.plots_effects import add_effects
-from reports.plots_sheet import DIM, INK, LARGE, MARGIN, NORMAL, SMALL, WIDTH, Sheet
+from reports.charts.captures import leading, ledger_chart, metric_effects, trimmed
+from reports.charts.model import Axis, logarithmic, scale
+from reports.plots.charts import COLOURS, MOST_POINTS, WIDE, add, heading, set_axis
+from reports.plots.effects import add_effects
+from reports.plots.sheet import DIM, INK, LARGE, MARGIN, NORMAL, SMALL, WIDTH, Sheet
 from reports.verdict_view import VerdictView, verdict_view
 from reports.view import STATUS_WORDS, side_names
 

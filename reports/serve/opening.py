@@ -16,8 +16,9 @@ from rca.capture import Progress
 from rca.capture.load import load, no_progress
 from rca.errors import InputError
 from rca.pictures import SideName
-from reports import handover, perfetto
-from reports.serving import SHUT, Answer, Names, Query
+from reports import perfetto
+from reports.serve import handover
+from reports.serve.serving import SHUT, Answer, Names, Query
 
 REPORT = "report.html"
 _KINDS = {
@@ -119,7 +120,7 @@ def _of_captures(sides: Mapping[SideName, Path], folder: Path, progress: Progres
     """Compare, keep the page in memory, and write a side's trace when it is first asked for."""
     from rca import api  # noqa: PLC0415  (not needed for a report that is there)
     from rca.kinds import kind_of  # noqa: PLC0415
-    from reports.page import page  # noqa: PLC0415
+    from reports.page.render import page  # noqa: PLC0415
 
     if kind_of(sides["normal"], sides["abnormal"]) != "capture":
         raise InputError(sides["normal"].parent, "holds no captures", "compare logs and model runs by rca compare -o DIR")

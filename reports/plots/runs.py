@@ -8,14 +8,14 @@ from rca.bench import BenchComparison, BenchRun
 from rca.startup import StartupComparison, StartupReport
 from rca.sweep import Result
 from reports import bench, startup, sweep
-from reports.charts import Chart
-from reports.charts_bench import comparison_charts, latency_charts, operator_charts
-from reports.charts_startup import drawable, ledger_chart, length, overview_chart, response_charts, start_chart
-from reports.charts_sweep import effect_charts, line_charts
+from reports.charts.bench import comparison_charts, latency_charts, operator_charts
+from reports.charts.model import Chart
+from reports.charts.startup import drawable, ledger_chart, length, overview_chart, response_charts, start_chart
+from reports.charts.sweep import effect_charts, line_charts
 from reports.document import Document
-from reports.plots_captures import verdict_foot, verdict_head
-from reports.plots_charts import add, heading
-from reports.plots_sheet import LARGE, NORMAL, Sheet
+from reports.plots.charts import add, heading
+from reports.plots.sheet import LARGE, NORMAL, Sheet
+from reports.plots.verdict import verdict_foot, verdict_head
 
 _FULL = 2
 """So many starts or fewer are drawn phase by phase."""

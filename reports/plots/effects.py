@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rca.api import Comparison
 from rca.comparison import RankComparison
 from rca.pictures.metrics import TwoSides, counters_of
-from reports.charts import scale
-from reports.charts_captures import (
+from reports.charts.captures import (
     MAX_METRICS,
     Effect,
     delta_chart,
@@ -19,8 +18,9 @@ from reports.charts_captures import (
     relative_chart,
     trimmed,
 )
-from reports.plots_charts import COLOURS, MOST_POINTS, add_rows, draw_rows, heading, room, set_axis
-from reports.plots_sheet import DIM, INK, MARGIN, SMALL, WIDTH, Sheet, fitted, width
+from reports.charts.model import scale
+from reports.plots.charts import COLOURS, MOST_POINTS, add_rows, draw_rows, heading, room, set_axis
+from reports.plots.sheet import DIM, INK, MARGIN, SMALL, WIDTH, Sheet, fitted, width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

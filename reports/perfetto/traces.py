@@ -30,9 +30,9 @@ from rca.capture.tables import GPU_KINDS
 from rca.errors import InputError, OutputError
 from rca.pictures import SideName
 from rca.version import __version__
-from reports.perfetto_found import counters_of, found_slices
-from reports.perfetto_lanes import lanes
-from reports.perfetto_tracks import Line, lines_of_events, threads
+from reports.perfetto.found import counters_of, found_slices
+from reports.perfetto.lanes import lanes
+from reports.perfetto.tracks import Line, lines_of_events, threads
 
 SIDES: tuple[SideName, SideName] = ("normal", "abnormal")
 SUFFIX = ".json.gz"

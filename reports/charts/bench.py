@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rca.bench import BenchComparison, BenchRun, OperatorLedger, Summary, operators_by_time, summaries
 from rca.bench.latency import LatencyChange
 from rca.bench.words import ROUNDED, change, side_time
-from reports.charts import (
+from reports.charts.model import (
     STYLES,
     Axis,
     Chart,

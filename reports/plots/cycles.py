@@ -14,10 +14,10 @@ from rca.comparison import RankComparison
 from rca.pictures import SideName
 from rca.stats.robust import outliers
 from rca.verdict import duration
-from reports.charts import Axis, logarithmic, scale
-from reports.charts_captures import leading
-from reports.plots_charts import COLOURS, GREY, MOST_POINTS, WIDE, heading, set_axis
-from reports.plots_sheet import DIM, INK, MARGIN, SMALL, Sheet
+from reports.charts.captures import leading
+from reports.charts.model import Axis, logarithmic, scale
+from reports.plots.charts import COLOURS, GREY, MOST_POINTS, WIDE, heading, set_axis
+from reports.plots.sheet import DIM, INK, MARGIN, SMALL, Sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

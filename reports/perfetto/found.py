@@ -15,7 +15,7 @@ from rca.comparison import RankComparison
 from rca.cycles import Rank
 from rca.pictures import SideName
 from rca.verdict import duration
-from reports.perfetto_tracks import Line, counter_line, own_line
+from reports.perfetto.tracks import Line, counter_line, own_line
 
 _SLICES: dict[str, pl.DataType | type[pl.DataType]] = {
     "line": pl.Int32,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.charts import Axis, Chart, Kind, Line, LineChart, Mark, Panel, Point, RowChart
+from reports.charts.model import Axis, Chart, Kind, Line, LineChart, Mark, Panel, Point, RowChart
 
 BOX = (360, 232)
 """Width and height of a panel."""

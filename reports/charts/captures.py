@@ -14,7 +14,7 @@ from rca.comparison import RankComparison
 from rca.verdict import Ledger, duration
 from rca.verdict.observe import MAX_Q
 from reports.cells import plain
-from reports.charts import Axis, Kind, Mark, Row, RowChart, Step, scale, waterfall, with_interval
+from reports.charts.model import Axis, Kind, Mark, Row, RowChart, Step, scale, waterfall, with_interval
 from reports.names import shorten
 from reports.verdict_view import signed
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from reports.charts import middle
+from reports.charts.model import middle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from rca.comparison import RankComparison
 from rca.pictures.metrics import Key, TwoSides, counters_of, signals_of
 from rca.verdict.observe import Observation
 from reports.cells import plain
-from reports.page_figures import SmallFigure, small
+from reports.page.figures import SmallFigure, small
 
 MAX_OPEN = 40
 """Rows that are shown without a click."""

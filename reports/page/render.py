@@ -18,10 +18,10 @@ from rca.api import Comparison
 from rca.comparison import RankComparison
 from rca.pictures import Place, distributions
 from rca.verdict import Ledger, duration
-from reports import page_figures as figures
 from reports.cells import plain
-from reports.page_data import page_data
-from reports.page_metrics import MAX_Q, MetricBlock, metric_blocks, p_value
+from reports.page import figures
+from reports.page.data import page_data
+from reports.page.metrics import MAX_Q, MetricBlock, metric_blocks, p_value
 from reports.verdict_view import CauseView
 from reports.view import RankView, View, side_names, view
 

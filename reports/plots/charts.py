@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reports.charts import STYLES, Axis, Chart, Kind, LineChart, Mark, Panel, RowChart
-from reports.plots_sheet import DIM, INK, MARGIN, NORMAL, SMALL, WIDTH, Sheet, fitted, plain, width
+from reports.charts.model import STYLES, Axis, Chart, Kind, LineChart, Mark, Panel, RowChart
+from reports.plots.sheet import DIM, INK, MARGIN, NORMAL, SMALL, WIDTH, Sheet, fitted, plain, width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
