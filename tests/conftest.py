@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import parallel
 import pytest
 from sampling_tools import start  # noqa: F401  (a fixture of several files)
 
@@ -19,6 +20,16 @@ SHARED = ROOT.parent / "shared"
 
 os.environ["RCA_NO_CACHE"] = "1"
 """Tests read what they say they read; those of the cache switch it on."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Say what ``-n auto`` means here."""
+    return parallel.processes(config.args, config.getini("testpaths"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> parallel.Scheduling:
+    """Say which tests share a process."""
+    return parallel.Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lab import serving as serving_of_lab
 from lab.case import read_truth
 from lab.load import Load, serving
 from lab.run import RECORD, Run
@@ -21,6 +22,15 @@ from lab.suite import read_suite
 from rca.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
+BRISK = {"_WARM_SECONDS": 0.3, "_LOOK_SECONDS": 0.5}
+"""A stand-in has no first requests that are unlike others, so nobody waits until they are over."""
+LAB = [
+    sys.executable,
+    "-c",
+    f"from lab import serving; from rca.cli import main; vars(serving).update({BRISK!r}); main()",
+    "lab",
+    "run",
+]
 FAKE = Path(__file__).with_name("fake_engine.py")
 SUITE = f"""
 aa_pairs = 1
@@ -76,10 +86,16 @@ def nothing_left() -> bool:
     return not ours() and not groups()
 
 
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in BRISK.items():
+        monkeypatch.setattr(serving_of_lab, name, seconds)
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("lab")
-    command = [sys.executable, "-m", "rca.cli", "lab", "run", str(write(folder)), "-o", str(folder / "cases")]
+    command = [*LAB, str(write(folder)), "-o", str(folder / "cases")]
     return folder / "cases", subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
@@ -156,7 +172,7 @@ def test_another_suite_in_the_same_folder_is_refused(ran, tmp_path: Path) -> Non
 
 
 def test_killed_while_a_fault_runs_everything_is_put_back_and_it_goes_on_later(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rca.cli", "lab", "run", str(write(tmp_path)), "-o", str(tmp_path / "cases")]
+    command = [*LAB, str(write(tmp_path)), "-o", str(tmp_path / "cases")]
     command += ["--only", "cpu_scalar"]
     lab = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -176,7 +192,7 @@ def test_killed_while_a_fault_runs_everything_is_put_back_and_it_goes_on_later(t
 
 
 def test_interrupted_it_ends_cleanly(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rca.cli", "lab", "run", str(write(tmp_path)), "-o", str(tmp_path / "cases")]
+    command = [*LAB, str(write(tmp_path)), "-o", str(tmp_path / "cases")]
     lab = subprocess.Popen([*command, "--only", "cpu_scalar"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not any("lab.hogs" in process.info["cmdline"] for process in ours()):
@@ -190,7 +206,7 @@ def test_interrupted_it_ends_cleanly(tmp_path: Path) -> None:
 
 
 def test_a_server_that_fails_is_tried_again_and_then_said(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rca.cli", "lab", "run", str(write(tmp_path, "dies")), "-o", str(tmp_path / "cases")]
+    command = [*LAB, str(write(tmp_path, "dies")), "-o", str(tmp_path / "cases")]
     done = subprocess.run([*command, "--only", "aa"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 4
     assert "(tried again)" in done.stderr

@@ -1,0 +1,82 @@
+"""Every page opens, draws all it has, fits a phone, prints, and shuts nobody out as far as axe-core can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from browsing import FITS, NARROW, WIDE, Makes, Opens, Pictures, accessible
+from pages import DOCUMENTS, PAIRS
+
+LARGEST = 3_000_000
+"""Bytes of a page: that much still goes into a ticket."""
+
+
+KINDS = (
+    "contention",
+    "vllm.software_change.eager.1.r1",
+    "a100_cpu_frequency_reduction",
+    "mfu",
+    "startup",
+    "starts",
+    "bench",
+    "sweep",
+)
+"""One page of each kind: axe-core takes seconds for each."""
+
+
+@pytest.mark.parametrize("name", [*PAIRS, *DOCUMENTS])
+def test_it_opens_from_disk(name: str, made: Makes, opens: Opens, pictures: Pictures) -> None:
+    path = made(name).path
+    assert path.stat().st_size < LARGEST
+    with opens(path) as page:
+        assert page.locator("h1").count() == 1
+        assert page.evaluate(FITS)
+        for host in page.locator("[data-drawn]").all():
+            assert host.inner_text().strip() or host.is_hidden()
+        pictures(page, name)
+        page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function(FITS)
+        pictures(page, f"{name}-390-dark")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(WIDE, "light"), (NARROW, "dark")])
+@pytest.mark.parametrize("name", KINDS)
+def test_it_is_accessible(name: str, made: Makes, opens: Opens, size: tuple[int, int], scheme: str) -> None:
+    with opens(made(name).path, size, scheme) as page:
+        assert page.evaluate(FITS), "a phone would scroll sideways"
+        accessible(page)
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(WIDE, "dark"), (NARROW, "light")])
+def test_everything_opened_is_accessible_too(
+    made: Makes, opens: Opens, pictures: Pictures, size: tuple[int, int], scheme: str
+) -> None:
+    with opens(made("contention").path, size, scheme) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        page.locator("#function-rows button.name").first.click()
+        page.locator("#timeline-which [data-value=all]").click()
+        page.wait_for_function("document.querySelectorAll('section.timeline').length === 4")
+        assert page.evaluate(FITS)
+        accessible(page)
+        pictures(page, f"contention-opened-{size[0]}-{scheme}")
+
+
+@pytest.mark.parametrize("name", ["contention", "startup", "sweep"])
+def test_it_prints(name: str, made: Makes, opens: Opens, tmp_path: Path) -> None:
+    with opens(made(name).path) as page:
+        pdf = page.pdf(format="A4", path=tmp_path / "page.pdf")
+        assert pdf.startswith(b"%PDF")
+        assert pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") >= 2 or pdf.count(b"/Type /Page") > 2
+        page.emulate_media(media="print")
+        assert page.evaluate(FITS)
+        page.emulate_media(media="screen")
+
+
+def test_the_first_screen_and_the_metrics_need_no_script(made: Makes, opens: Opens) -> None:
+    parts = (".verdict", "figure.distribution svg", "table.waterfall", ".causes h3", "table.metrics", "table.changed-most")
+    with opens(made("contention").path, drawn=False, java_script_enabled=False) as page:
+        for part in parts:
+            assert page.locator(part).first.is_visible(), part
+        assert page.locator("#flame").inner_text() == ""

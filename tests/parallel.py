@@ -1,0 +1,39 @@
+"""How tests share processes: what measures or loads this machine runs in one, the rest wherever there is room."""
+
+from __future__ import annotations
+
+import os
+
+from xdist.scheduler import LoadScopeScheduling
+
+MACHINE = (
+    "tests/integration/",
+    "tests/test_collect_",
+    "tests/test_lab_faults",
+    "tests/test_lab_loop",
+    "tests/test_lab_run",
+    "tests/test_lab_undo",
+)
+"""Samplers that read this machine, and faults that change it: one test after the other, or they would see each other."""
+
+SINGLE = ("tests/test_bad_input", "tests/test_verdict")
+"""Files that take long and whose tests have nothing in common: each test goes wherever there is room."""
+
+MOST = 4
+"""Processes at most: with more, a machine has no quiet core left for what measures it."""
+
+
+class Scheduling(LoadScopeScheduling):
+    """A file is run by one process, so that what its tests have in common is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(MACHINE):
+            return "this machine"
+        return nodeid if nodeid.startswith(SINGLE) else nodeid.split("::", 1)[0]
+
+
+def processes(asked_for: list[str], all_tests: list[str]) -> int:
+    """Return how many processes are worth while: none but this one where only some tests were asked for."""
+    if asked_for != all_tests:
+        return 0
+    return max(2, min(len(os.sched_getaffinity(0)), MOST))
