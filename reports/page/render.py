@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rca.api import Comparison
 from rca.comparison import RankComparison
 from rca.pictures import Place, distributions
 from rca.verdict import Ledger, duration
+from reports import html
 from reports.cells import plain
 from reports.page import figures
 from reports.page.data import page_data
@@ -56,19 +53,15 @@ class Assets:
 @cache
 def assets() -> Assets:
     """Return styles and scripts, each as one text, with the Content-Security-Policy that has their hashes."""
-    style, script = _joined(STYLES), _joined(SCRIPTS)
-    policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; base-uri 'none'; "
-        "form-action 'none'"
-    )
-    return Assets(style, script, policy)
+    style, script = html.joined(*STYLES), html.joined(*SCRIPTS)
+    return Assets(style, script, html.policy(style, script))
 
 
 def page(result: Comparison) -> str:
     """Return the page of a comparison; figures of single cycles need ``compare(..., pictures=True)``."""
     own = assets()
     return (
-        _environment()
+        html.templates()
         .get_template("page.html.j2")
         .render(
             p=_view(result),
@@ -86,25 +79,6 @@ def embedded(data: object) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _joined(names: tuple[str, ...]) -> str:
-    folder = resources.files("reports") / "assets"
-    text = "\n".join((folder / name).read_text(encoding="utf-8").strip() for name in names) + "\n"
-    if "</script" in text.lower() or "</style" in text.lower() or "<!--" in text:
-        raise ValueError(f"{', '.join(names)}: would end the element that it stands in")
-    return text
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
 
 
 @dataclass(frozen=True)
