@@ -231,7 +231,7 @@ class TestCaptures:
     def test_every_output(self, result: Comparison) -> None:
         outputs = check("Comparison", result, PLANTED, least=12)
         assert {"machine.comparison_json", "tables.comparison_csv", "ticket.render", "terminal.summary"} < outputs.keys()
-        assert {"page.page", "plots.captures", "explain.explanation"} < outputs.keys()
+        assert {"page.render.page", "plots.captures", "explain.explanation"} < outputs.keys()
 
     def test_the_answer_stays(self, result: Comparison) -> None:
         shown = redacted(result)
