@@ -22,6 +22,10 @@ from rca.stats.robust import outliers
 from rca.verdict import Verdict, decide, gather, known_cores
 
 
+_KEPT_BYTES = 400_000_000
+"""Of events on the normal side, some 5 million: for pictures of larger ones it is read twice, as both sides may not fit."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The result of `compare`: everything that a report shows.
@@ -122,8 +126,8 @@ def _compared(sides: dict[SideName, Side], cycle: str | None, pictures: bool) ->
     profiles = {}
     for side, own in sides.items():
         profiles[side] = own.profiles(anchors.get(side), cores)
-        if not (pictures and side == "abnormal"):  # one side's events are in memory at a time
-            own.forget_events()
+        if side == "normal" or not pictures:
+            own.forget_events(above=_KEPT_BYTES if pictures else 0)
     pairs, unpaired = pair(profiles["normal"], profiles["abnormal"])
     if not pairs:
         roles = {side: ", ".join(profile.rank.role for profile in own) for side, own in profiles.items()}
@@ -155,7 +159,7 @@ def _compared(sides: dict[SideName, Side], cycle: str | None, pictures: bool) ->
 
 def _pictures(sides: dict[SideName, Side], compared: list[RankComparison]) -> Pictures:
     taken: dict[SideName, SidePictures] = {}
-    for side in ("abnormal", "normal"):  # the events of the abnormal side are still there
+    for side in ("abnormal", "normal"):  # the events of the abnormal side are there, those of the normal one if they are few
         taken[side] = picture_side(sides[side].capture, compared, side)
         sides[side].forget_events()
     return picture_ranks(compared, taken)

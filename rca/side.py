@@ -76,9 +76,10 @@ class Side:
             self.cache.keep_profiles(anchor, cores, profiles)
         return profiles
 
-    def forget_events(self) -> None:
-        """Give the memory of the events back; whoever asks for them once more has the files read once more."""
-        self._capture = None
+    def forget_events(self, above: int = 0) -> None:
+        """Give the memory of the events back, if it is more than ``above`` bytes; later uses read the files once more."""
+        if self._capture is not None and self._capture.events.estimated_size() >= above:
+            self._capture = None
 
 
 def chosen_anchors(normal: Side, abnormal: Side, cycle: str | None) -> dict[str, Anchor]:
