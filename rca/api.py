@@ -21,7 +21,6 @@ from rca.side import Side, chosen_anchors
 from rca.stats.robust import outliers
 from rca.verdict import Verdict, decide, gather, known_cores
 
-
 _KEPT_BYTES = 400_000_000
 """Of events on the normal side, some 5 million: for pictures of larger ones it is read twice, as both sides may not fit."""
 
