@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +20,6 @@ from reports.serve.opening import Site
 from reports.serve.serving import Server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-
 STAND_IN = """<!doctype html><title>Perfetto</title><script>
 window.heard = [];
 addEventListener("message", async (event) => {
@@ -38,14 +33,6 @@ addEventListener("message", async (event) => {
 });
 </script>"""
 """What of ui.perfetto.dev takes part: it answers PING by PONG once it is loaded, and takes a trace from who opened it."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Watched:

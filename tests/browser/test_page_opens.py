@@ -37,7 +37,7 @@ def test_it_opens_from_disk(name: str, made: Makes, opens: Opens, pictures: Pict
         pictures(page, name)
         page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
         page.emulate_media(color_scheme="dark")
-        page.wait_for_function(FITS)
+        page.wait_for_function(f"() => {FITS}")
         pictures(page, f"{name}-390-dark")
 
 
@@ -57,7 +57,7 @@ def test_everything_opened_is_accessible_too(
         page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
         page.locator("#function-rows button.name").first.click()
         page.locator("#timeline-which [data-value=all]").click()
-        page.wait_for_function("document.querySelectorAll('section.timeline').length === 4")
+        page.wait_for_function("() => document.querySelectorAll('section.timeline').length === 4")
         assert page.evaluate(FITS)
         accessible(page)
         pictures(page, f"contention-opened-{size[0]}-{scheme}")
@@ -80,3 +80,22 @@ def test_the_first_screen_and_the_metrics_need_no_script(made: Makes, opens: Ope
         for part in parts:
             assert page.locator(part).first.is_visible(), part
         assert page.locator("#flame").inner_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("markup", "complaint"),
+    [
+        ("<script>console.error('no')</script>", "error: no"),
+        ("<script>console.warn('no')</script>", "warning: no"),
+        ("<script>throw new Error('no')</script>", "uncaught: no"),
+        ("<img src='https://elsewhere.example/x.png'>", "asked for https://elsewhere.example/x.png"),
+        ("<script>fetch('other.json').catch(() => 0)</script>", "asked for file:"),
+        ("<meta http-equiv=Content-Security-Policy content=\"style-src 'none'\"><p style='color: red'>", "style-src"),
+        ("<script>alert('no')</script>", "dialog: no"),
+    ],
+)
+def test_whatever_is_wrong_is_seen(opens: Opens, tmp_path: Path, markup: str, complaint: str) -> None:
+    path = tmp_path / "wrong.html"
+    path.write_text(f"<!doctype html><title>wrong</title><body>{markup}</body>")
+    with pytest.raises(AssertionError, match=complaint), opens(path):
+        pass
