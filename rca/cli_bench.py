@@ -216,10 +216,10 @@ def report(  # noqa: PLR0913, PLR0917  (one per option)
     shown = drawn.bench_documents(found)
     if not quiet:
         terminal.notes(shown.warnings)
-    if html:
-        files.write_file(html, bench_html.report_page(found))
     if plots:
         files.write_folder(plots, pictures.model_runs(found), force)
+    if html:
+        files.write_file(html, bench_html.report_page(found))
     texts = {
         "md": lambda: document.markdown(shown, target),
         "csv": lambda: bench_data.bench_csv(found[0]),

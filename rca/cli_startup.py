@@ -75,10 +75,10 @@ def startup(  # noqa: PLR0913, PLR0917  (one per option)
     if not quiet:
         terminal.notes(found.startups.remarks)
     shown = drawn.startup_document(found)
-    if html:
-        files.write_file(html, startup_html.report_page(found))
     if plots:
         files.write_folder(plots, pictures.startups(found), force)
+    if html:
+        files.write_file(html, startup_html.report_page(found))
     texts = {
         "md": lambda: document.markdown(shown, target),
         "grid": lambda: drawn.grid_text(found),

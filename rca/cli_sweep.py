@@ -196,10 +196,10 @@ def report(  # noqa: PLR0913, PLR0917  (one per option)
     result = redacted(_result(path)) if redact else _result(path)
     if not quiet:
         terminal.notes(result.sweep.warnings)
-    if html:
-        files.write_file(html, sweep_html.page(result))
     if plots:
         files.write_folder(plots, pictures.sweep(result), force)
+    if html:
+        files.write_file(html, sweep_html.page(result))
     if output:
         files.write_file(output, _text(result, kind or "md", target))
     elif kind is None and sys.stdout.isatty():

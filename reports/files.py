@@ -51,7 +51,8 @@ def check_outputs(folder: Path | None, single: Iterable[Path], inputs: Iterable[
         force: write into a folder that is not empty.
 
     Raises:
-        OutputError: an output lies in a capture, is named twice, or is a folder that exists.
+        OutputError: an output lies in a capture, is named twice, is a folder where a file is meant, or a folder that is
+            not empty.
     """
     files = [path for path in single if path != Path("-")]
     captures = [path.resolve() for path in inputs]
@@ -59,10 +60,19 @@ def check_outputs(folder: Path | None, single: Iterable[Path], inputs: Iterable[
         place = path.resolve()
         if any(place == capture or capture in place.parents for capture in captures):
             raise OutputError(path, "lies in a capture; results must not end up among the inputs")
+    if folders := [path for path in files if _is_folder(path)]:
+        raise OutputError(folders[0], "is a folder, not a file")
     if len({path.resolve() for path in files}) < len(files):
         raise OutputError(files[0], "is named for two reports")
     if folder:
         _refuse_existing(folder, force)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # what is wrong with it is said when it is written
 
 
 def _refuse_existing(folder: Path, force: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rca.errors import OutputError
 from reports import files
 from reports.comparing import Shown
 
@@ -48,21 +49,36 @@ class Outputs:
             files.check_outputs(folder, [], inputs, self.force)
 
     def write(self, shown: Shown) -> tuple[list[Path], str | None]:
-        """Write what was asked for; return the files, the ticket report first, and the text that goes to stdout."""
-        written, to_stdout = [], None
+        """Write what was asked for; return the files, the ticket report first, and the text that goes to stdout.
+
+        All is made before anything is written, and one folder may be named for several kinds of files.
+        """
+        in_folder = shown.folder if self.folder else {}
+        single = {kind: path for kind, path in self.single.items() if path}
+        texts = {kind: shown.texts[kind]() for kind in dict.fromkeys([*in_folder.values(), *single])}
+        pictures = shown.plots() if self.plots else {}
+        self._check_again(shown, pictures)
+        written = []
         if self.folder:
-            files.write_folder(self.folder, {name: shown.texts[kind]() for name, kind in shown.folder.items()}, self.force)
-            written = [self.folder / name for name in shown.folder]
-        for kind, path in self.single.items():
-            if path == STDOUT:
-                to_stdout = shown.texts[kind]()
-            elif path:
-                files.write_file(path, shown.texts[kind]())
+            files.write_folder(self.folder, {name: texts[kind] for name, kind in in_folder.items()}, force=True)
+            written = [self.folder / name for name in in_folder]
+        for kind, path in single.items():
+            if path != STDOUT:
+                files.write_file(path, texts[kind])
                 written.append(path)
         if self.plots:
-            pictures = shown.plots()
-            files.write_folder(self.plots, pictures, self.force)
+            files.write_folder(self.plots, pictures, force=True)
             written += [self.plots / name for name in pictures]
         if self.perfetto and shown.traces:
-            written += shown.traces(self.perfetto, self.force)
-        return written, to_stdout
+            written += shown.traces(self.perfetto, True)
+        return written, next((texts[kind] for kind, path in single.items() if path == STDOUT), None)
+
+    def _check_again(self, shown: Shown, pictures: Iterable[str]) -> None:
+        """Refuse what has come into folders in the meantime, and two contents for one file. Raises `OutputError`."""
+        for folder in (self.folder, self.plots, self.perfetto):
+            files.check_outputs(folder, [], [], self.force)
+        taken = {(self.folder / name).resolve(): kind for name, kind in shown.folder.items()} if self.folder else {}
+        taken |= {(self.plots / name).resolve(): name for name in pictures} if self.plots else {}
+        for kind, path in self.single.items():
+            if path and path != STDOUT and taken.get(path.resolve(), kind) != kind:
+                raise OutputError(path, "is named for two reports")

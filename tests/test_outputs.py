@@ -61,6 +61,32 @@ def test_a_folder_that_is_not_empty_is_refused(pair: tuple[Path, Path], tmp_path
     assert (out / "mine.txt").read_text() == "keep"
 
 
+def test_one_folder_may_hold_all(pair: tuple[Path, Path], tmp_path: Path, rca) -> None:
+    out = tmp_path / "out"
+    ran = rca("compare", *pair, "-o", out, "--plots", out, "--perfetto", out, "--csv", out / "mine.csv")
+    assert ran.code == 0
+    assert {path.name for path in out.iterdir()} > PICTURES | {"report.md", "normal.json.gz", "mine.csv"}
+    assert rca("compare", *pair, "--md", tmp_path / "new" / "a.md", "--plots", tmp_path / "new").code == 0
+
+
+@pytest.mark.parametrize(("option", "name"), [("--md", "report.html"), ("--csv", "plots/verdict.svg"), ("--md", "")])
+def test_no_file_is_taken_for_two(pair: tuple[Path, Path], tmp_path: Path, rca, option: str, name: str) -> None:
+    out = tmp_path / "out"
+    if not name:
+        out.mkdir()
+    ran = rca("compare", *pair, "-o", out, "--plots", out / "plots", option, out / name)
+    assert ran.code == 2
+    assert ran.err.count("named for two reports" if name else "is a folder, not a file") == 1
+    assert not list(tmp_path.glob("out/*")), "nothing is half-written"
+    assert rca("compare", *pair, "-o", out, "--html", out / "report.html").code == 0
+
+
+def test_pages_lie_beside_pictures(tmp_path: Path, rca, fixtures: Path) -> None:
+    out = tmp_path / "out"
+    assert rca("startup", fixtures.parent / "startup/normal", "--html", out / "page.html", "--plots", out).code == 0
+    assert {path.name for path in out.iterdir()} == {"page.html", "starts.svg", "starts.png"}
+
+
 @pytest.mark.parametrize("option", ["--plots", "--perfetto", "--html"])
 def test_nothing_is_written_into_a_capture(pair: tuple[Path, Path], rca, option: str) -> None:
     ran = rca("compare", *pair, option, pair[0] / "out")
