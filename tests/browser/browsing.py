@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +30,12 @@ FITS = "document.documentElement.scrollWidth <= document.documentElement.clientW
 Opens = Callable[..., AbstractContextManager[Any]]
 Makes = Callable[[str], Made]
 Pictures = Callable[[Any, str], None]
+
+
+def program(playwright: Any) -> Path:
+    """Return the browser to run: what RCA_CHROMIUM names, the system's, or playwright's own; it may not be there."""
+    found = os.environ.get("RCA_CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
+    return Path(found or playwright.chromium.executable_path)
 
 
 def accessible(page: Any) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import CSP, DRAWN, PROGRAMS, WIDE, Makes, Opens, Pictures
+from browsing import CSP, DRAWN, WIDE, Makes, Opens, Pictures, program
 from pages import Made, make
 
 
@@ -19,14 +18,13 @@ def chromium() -> Iterator[Any]:
     """A headless Chromium: what RCA_CHROMIUM names, the system's, or playwright's own."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
-        found = os.environ.get("RCA_CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
-        program = Path(found or playwright.chromium.executable_path)
-        if not program.exists():
+        path = program(playwright)
+        if not path.exists():
             pytest.skip(
                 "no Chromium: install Debian's package, run `playwright install chromium`, or name one in RCA_CHROMIUM"
             )
         sandbox = [] if os.geteuid() else ["--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=program, args=sandbox)
+        browser = playwright.chromium.launch(executable_path=path, args=sandbox)
         yield browser
         browser.close()
 

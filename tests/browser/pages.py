@@ -75,12 +75,15 @@ class Made:
     json: dict[str, Any] | None = None
 
 
+def absent(name: str) -> list[Path]:
+    """Return what a page would be made of, but is not there."""
+    return [one for one in PAIRS.get(name) or DOCUMENTS[name] if isinstance(one, Path) and not one.exists()]
+
+
 def make(name: str, folder: Path) -> Made:
     """Write the page of a pair or a document into a folder."""
-    inputs = [one for one in PAIRS.get(name) or DOCUMENTS[name] if isinstance(one, Path)]
-    absent = [path for path in inputs if not path.exists()]
-    if absent:
-        pytest.skip(f"{absent[0].relative_to(ROOT.parent)} is not beside this checkout")
+    for path in absent(name):
+        pytest.skip(f"{path.relative_to(ROOT.parent)} is not beside this checkout")
     path = folder / f"{name}.html"
     if name in PAIRS:
         result = api.compare(*PAIRS[name], cycle=CYCLES.get(name), pictures=True)
