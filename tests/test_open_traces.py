@@ -8,10 +8,11 @@ import lzma
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opened_reports import PAGE, compared_pair, opened, report_folder  # noqa: F401  (fixtures)
-from traces import BASE_NS, decode_trace, write_trace
+from traces import BASE_NS, decode_trace, write_pair, write_trace
 
 from rca.api import compare
 from reports import machine, perfetto
@@ -80,6 +81,28 @@ def test_without_written_traces_the_captures_own_files_are_handed_over(report: P
         assert client("/perfetto/" + trace["href"]).body == (report.parent / "normal" / "rank0.json").read_bytes()
         (same,) = client.page("/perfetto/normal?file=rank0.json&ts_us=7000&dur_us=1").data["traces"]
         assert same["hash"] == trace["hash"]
+
+
+@pytest.mark.parametrize("given", [".", "report.html", "../report"])
+def test_they_are_found_from_within_the_folder_of_reports(report: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    shutil.rmtree(report / "perfetto")
+    document = report / "report.json"
+    document.write_text(document.read_text().replace(f"{report.parent}/", ""))  # as compared in the folder around it
+    monkeypatch.chdir(report)
+    with opened(Path(given)) as client:
+        assert [trace["name"] for trace in client.page("/perfetto/normal").data["traces"]] == ["rank0.json"]
+
+
+def test_what_is_written_for_a_redacted_report_is_redacted(tmp_path: Path, rca: Any) -> None:
+    for redact in ([], ["--redact"]):
+        out = tmp_path / f"report{len(redact)}"
+        rca("compare", *write_pair(tmp_path), "-o", out, *redact)
+        shutil.move(tmp_path / "normal", tmp_path / "elsewhere")
+        with opened(out) as client:
+            remedy = re.search("rca compare NORMAL [^<]*", client("/perfetto/normal").text)
+        assert remedy
+        assert ("--redact" in remedy[0]) == bool(redact)
+        shutil.rmtree(tmp_path / "elsewhere")
 
 
 def test_of_several_files_the_one_with_the_place_is_chosen(tmp_path: Path) -> None:
@@ -163,6 +186,11 @@ def test_a_trace_of_other_captures_is_said(report: Path) -> None:
         (report / "perfetto" / "normal.json.gz").write_bytes(gzip.compress(b"[]"))
         page = client.page("/perfetto/normal")
         assert "is not a trace that rca wrote" in page.text
+        (report / "perfetto" / "normal.json.gz").write_bytes(b"no gzip")
+        assert "normal.json.gz is not a trace that rca wrote" in client.page("/perfetto/normal").text
+        about = b'{"otherData":{"rca":{"format":1,"eras":[[0,1e999]],"length_ns":1}},\n'
+        (report / "perfetto" / "normal.json.gz").write_bytes(gzip.compress(about))
+        assert "is not known" in client.page("/perfetto/normal?ts=5&dur=1").text
         assert [trace["name"] for trace in page.data["traces"]] == ["rank0.json"]
 
 

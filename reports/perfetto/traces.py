@@ -153,7 +153,7 @@ def header(path: Path) -> dict[str, Any]:
         try:
             first = stream.readline(1 << 24)
             found = json.loads(first.rstrip().rstrip(b",") + b"}")["otherData"]["rca"]
-        except (ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path} is not a trace that rca wrote: {error}") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"{path} is of another version of rca")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -121,7 +122,7 @@ def _in_trace_of_rca(about: Mapping[str, Any], place: Place) -> tuple[int, int |
     try:
         eras = [(int(start), int(end)) for start, end in about["eras"]]
         start, length = max((start for start, _ in eras if start <= at), default=eras[0][0]), int(about["length_ns"])
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         return None
     return at - start, length
 
@@ -156,7 +157,7 @@ def _found(folder: Path, capture: str, name: str, size: object) -> Path | None:
 
     It is the right one only if its content is: whoever wrote the report cannot name a file whose content he does not know.
     """
-    for base in (Path(), folder, folder.parent):
+    for base in (Path(), folder, Path(os.path.abspath(folder)).parent):
         for path in (base / capture / name, base / capture):
             try:
                 if path.is_file() and path.stat().st_size == size and path.name == Path(name).name:
@@ -332,3 +333,8 @@ def report_of(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return report if isinstance(report, dict) else {}
+
+
+def is_redacted(report: Mapping[str, Any]) -> bool:
+    """Tell a ``report.json`` that does not say where its captures are: what is written anew must not say it either."""
+    return any(one.get("path") == f"{one.get('side')} capture" for one in _dicts(report.get("captures")))

@@ -108,7 +108,8 @@ def _of_report(report: Path) -> Names:
     names: dict[str, Callable[[Query], Answer]] = {"/": lambda _: _page_of(report.read_bytes())}
     names |= {f"/{name}": partial(_file, folder / name) for name in _FILES if report.name == REPORT}
     traces = lambda side: handover.of_folder(folder, side, _json_of(report))  # noqa: E731
-    remedy = f"rca compare NORMAL ABNORMAL -o {_quoted(folder)} --force --perfetto {_quoted(folder / 'perfetto')}"
+    redact = " --redact" if handover.is_redacted(_json_of(report)) else ""
+    remedy = f"rca compare NORMAL ABNORMAL -o {_quoted(folder)} --force --perfetto {_quoted(folder / 'perfetto')}{redact}"
     return {**names, **handover.Pages(traces, remedy).names(), **_ICON}
 
 

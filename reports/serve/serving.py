@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+_OWN_NAME = re.compile(rf"(?:{re.escape(ADDRESS)}|localhost)(?::[0-9]{{1,5}})?", re.IGNORECASE)
+"""Behind a tunnel (``ssh -L``) the port is another one; no page elsewhere can choose the name."""
 
 Query = Mapping[str, str]
 
@@ -158,9 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(line(status, message or status.phrase), with_body=self.command != "HEAD")
 
     def _answer(self) -> Answer:
-        host = self.headers.get("Host", "")
-        port = self.server.server_address[1]
-        if host not in (f"{ADDRESS}:{port}", f"localhost:{port}"):
+        if not _OWN_NAME.fullmatch(self.headers.get("Host", "")):
             # a page elsewhere may have its own name point here, to read as if it were of the same origin
             return line(HTTPStatus.FORBIDDEN, "this server answers under the name 127.0.0.1 or localhost only")
         try:
