@@ -22,14 +22,15 @@ FIXTURES = ROOT / "fixtures"
 SHARED = ROOT.parent / "shared" / "data"
 
 VLLM = FIXTURES / "vllm-cpu-contention"
-LAB = ("vllm.cpu_quota.30.r1", "vllm.software_change.eager.1.r1", "loop.aa.r1", "loop.profiler.2.r1")
+LAB = FIXTURES / "lab"
+FEW_OF_LAB = ("vllm.cpu_quota.30.r1", "vllm.software_change.eager.1.r1", "loop.aa.r1", "loop.profiler.2.r1")
 """Slower, not comparable, no difference, the profiler's own doing."""
 
 PAIRS: dict[str, tuple[Path, Path]] = {
     "contention": (VLLM / "normal", VLLM / "abnormal"),
     "no_difference": (VLLM / "normal", VLLM / "again"),
     "again": (VLLM / "again", VLLM / "abnormal"),
-    **{name: (FIXTURES / "lab" / name / "normal", FIXTURES / "lab" / name / "abnormal") for name in LAB},
+    **{path.name: (path / "normal", path / "abnormal") for path in sorted(LAB.iterdir())},
     **{
         f"a100_{name}": (SHARED / "sglang-a100" / name / "normal", SHARED / "sglang-a100" / name / "abnormal")
         for name in (
@@ -47,6 +48,8 @@ PAIRS: dict[str, tuple[Path, Path]] = {
     "mfu": (SHARED / "traces" / "nsys" / "mfu_2gpu_before.sqlite", SHARED / "traces" / "nsys" / "mfu_2gpu_after.sqlite"),
 }
 """Captures of serving and training, by what the tests call them."""
+
+TESTED = [name for name in PAIRS if name in FEW_OF_LAB or not (LAB / name).exists()]
 
 CYCLES = {"mfu": "ncclDevKernel_SendRecv"}
 """What marks a cycle where nothing that is known does."""

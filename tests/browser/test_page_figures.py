@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from browsing import Makes, Opens
-from pages import PAIRS
+from pages import TESTED
 from test_page_views import data
 
 from reports.view import STATUS_WORDS
@@ -17,9 +17,6 @@ from reports.view import STATUS_WORDS
 NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?(?:e[+−-]?\d+)?")
 TIMES = {"µs": 1.0, "ms": 1e3, "s": 1e6}
 SIZES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-
-SHOWN = ("contention", "no_difference", "vllm.cpu_quota.30.r1", "vllm.software_change.eager.1.r1", "loop.profiler.2.r1")
-PAIRS_READ = [*SHOWN, *(name for name in PAIRS if name.startswith("a100_") or name in ("dataloader", "mfu"))]
 
 
 def number(text: str) -> tuple[float, float]:
@@ -75,7 +72,7 @@ def table(page: Any, rows: str) -> list[Row]:
     return [Row(**row) for row in page.locator(rows).evaluate_all(read)]
 
 
-@pytest.mark.parametrize("name", PAIRS_READ)
+@pytest.mark.parametrize("name", [name for name in TESTED if name not in ("again", "loop.aa.r1")])
 def test_figures_are_the_jsons(name: str, made: Makes, opens: Opens) -> None:
     own = made(name)
     with opens(own.path, drawn=False, java_script_enabled=False) as plain:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from browsing import FITS, NARROW, WIDE, Makes, Opens, Pictures, accessible
-from pages import DOCUMENTS, PAIRS
+from pages import DOCUMENTS, TESTED
 
 LARGEST = 3_000_000
 """Bytes of a page: that much still goes into a ticket."""
@@ -25,7 +25,7 @@ KINDS = (
 """One page of each kind: axe-core takes seconds for each."""
 
 
-@pytest.mark.parametrize("name", [*PAIRS, *DOCUMENTS])
+@pytest.mark.parametrize("name", [*TESTED, *DOCUMENTS])
 def test_it_opens_from_disk(name: str, made: Makes, opens: Opens, pictures: Pictures) -> None:
     path = made(name).path
     assert path.stat().st_size < LARGEST
