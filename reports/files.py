@@ -64,6 +64,8 @@ def check_outputs(folder: Path | None, single: Iterable[Path], inputs: Iterable[
         raise OutputError(folders[0], "is a folder, not a file")
     if len({path.resolve() for path in files}) < len(files):
         raise OutputError(files[0], "is named for two reports")
+    if folder == Path("-"):
+        raise OutputError(folder, "is stdout, which holds no folder; name one")
     if folder:
         _refuse_existing(folder, force)
 

@@ -81,6 +81,13 @@ def test_no_file_is_taken_for_two(pair: tuple[Path, Path], tmp_path: Path, rca, 
     assert rca("compare", *pair, "-o", out, "--html", out / "report.html").code == 0
 
 
+@pytest.mark.parametrize("option", ["-o", "--plots", "--perfetto"])
+def test_stdout_is_no_folder(pair: tuple[Path, Path], rca, option: str) -> None:
+    ran = rca("compare", *pair, option, "-")
+    assert (ran.code, ran.out) == (2, "")
+    assert "is stdout" in ran.err
+
+
 def test_pages_lie_beside_pictures(tmp_path: Path, rca, fixtures: Path) -> None:
     out = tmp_path / "out"
     assert rca("startup", fixtures.parent / "startup/normal", "--html", out / "page.html", "--plots", out).code == 0

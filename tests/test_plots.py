@@ -116,6 +116,19 @@ def test_ledger_is_that_of_the_json(contention: api.Comparison) -> None:
     assert bar(chart.rows[-1]).high == pytest.approx(sum(row["abnormal_us"] for row in stated))
 
 
+def test_no_figure_is_cut(contention: api.Comparison) -> None:
+    shown = plots.captures(contention)
+    chart = charts_captures.functions_chart(contention.ranks[0])
+    assert chart
+    for row in chart.rows:
+        assert row.said in shown["functions.svg"].decode()
+    effects = charts_captures.metric_effects(contention)[: charts_captures.MAX_METRICS]
+    for one in charts_captures.relative_chart(effects).rows:
+        assert one.said in shown["metrics.svg"].decode()
+    unit = fitted("15.38 → 13.33 % of the cycles that compute prompts", 1.5, at_end=True)
+    assert re.fullmatch(r"15\.38 → 13\.33 % .*…", unit)
+
+
 def test_functions_and_metrics_are_those_of_the_json(contention: api.Comparison) -> None:
     stated = machine.as_dict(contention)
     functions = {row["function"]: row for row in stated["functions"]}

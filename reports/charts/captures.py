@@ -120,7 +120,7 @@ def relative_chart(effects: Iterable[Effect]) -> RowChart:
     What goes beyond the axis is drawn at its edge, as an arrow.
     """
     rows = tuple(Row(one.title, _values(one), _relative_marks(one)) for one in effects)
-    ticks = tuple((value, f"{value:+g}" if value else "0") for value in (-100.0, -50.0, 0.0, 50.0, 100.0))
+    ticks = ((-100.0, "-100"), (-50.0, ""), (0.0, "0"), (50.0, ""), (100.0, "+100"))
     return RowChart("", "", rows, Axis(-_BEYOND, _BEYOND, ticks, "shift, % of normal"), reference=0.0)
 
 

@@ -59,7 +59,7 @@ _MARKERS = "os^DvPX*"
 assert len(_COLOURS) == len(_DASHES) == len(_MARKERS) == STYLES  # noqa: S101
 
 _ROW = 0.205
-_MOST_TITLES, _MOST_SAID = 2.75, 2.05
+_MOST_TITLES, _MOST_SAID, _LEAST_ROOM = 2.75, 3.0, 1.6
 _PAD = 7.0
 _BESIDE = 2.2
 _AXIS_LABELS = 0.42
@@ -93,7 +93,8 @@ def add_rows(sheet: Sheet, chart: RowChart) -> None:
         room([(row.title, row.is_whole) for row in chart.rows]),
         room([(row.said, row.is_whole) for row in chart.rows]),
     )
-    titles, said = min(titles, _MOST_TITLES), min(said, _MOST_SAID)
+    said = min(said, _MOST_SAID)
+    titles = min(titles, _MOST_TITLES, WIDTH - 2 * MARGIN - said - _LEAST_ROOM)
     left, right = MARGIN + titles, MARGIN + said
     sheet.areas(_ROW * max(len(chart.rows), 1), (left, right, partial(draw_rows, chart=chart, titles=titles, said=said)))
     sheet.gap(_AXIS_LABELS if chart.axis.title else _AXIS_LABELS - 0.16)
@@ -119,7 +120,7 @@ def draw_rows(axes: Axes, chart: RowChart, titles: float, said: float) -> None:
             name = fitted(row.title, titles - 0.13, SMALL, row.is_whole)
             _write(axes, name, 0.0, y, -_PAD, weight)
         if said:
-            text = fitted(row.said, said - 0.13, SMALL, row.is_whole)
+            text = fitted(row.said, said - 0.13, SMALL, row.is_whole, at_end=True)
             _write(axes, text, 1.0, y, _PAD, weight)
         for mark in row.marks:
             _draw_mark(axes, chart.axis, mark, y)

@@ -128,7 +128,7 @@ def _draw(axes: Axes, side: _Side, x: Axis, y: Axis, phases: list[str]) -> None:
     for (phase, state), own in sorted(side.cycles.group_by("phase", "state")):
         marker = "x" if state == "left out" else markers[str(phase)]
         axes.plot(own["t"].to_list(), own["duration_us"].to_list(), linestyle="", marker=marker, **looks[str(state)])
-    title = f"{side.name}: {side.recorded:,} cycles, {side.compared:,} of them compared"
+    title = f"{side.name}: {side.recorded:,} cycle{'' if side.recorded == 1 else 's'}, {side.compared:,} of them compared"
     if side.compared:
         axes.axhline(side.median_us, color=INK, linewidth=1.0, linestyle=(0, (4, 2)))
         title += f"; median {duration(side.median_us)} (dashed)"

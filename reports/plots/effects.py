@@ -49,8 +49,8 @@ def metrics_sheet(result: Comparison) -> Sheet | None:
 
 def add_effects(sheet: Sheet, effects: list[Effect]) -> None:
     """Draw effects: Cliff's δ, and beside it the shift with its interval."""
-    titles = min(room((one.title, False) for one in effects), 2.6)
-    said = min(room((row.said, False) for row in relative_chart(effects).rows), 1.7)
+    said = min(room((row.said, False) for row in relative_chart(effects).rows), 2.4)
+    titles = min(room((one.title, False) for one in effects), 2.6, 4.4 - said)
     gap = 0.28
     middle = (WIDTH - 2 * MARGIN - titles - said - gap) * 0.42
     delta, shift = delta_chart(effects), relative_chart(effects)

@@ -206,19 +206,26 @@ def _font(bold: bool) -> FT2Font:
     return get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))
 
 
-def fitted(text: str, inches: float, size: float = SMALL, bold: bool = False) -> str:
-    """Return a text that takes no more than so many inches: too long a one is cut in its middle."""
+def fitted(text: str, inches: float, size: float = SMALL, bold: bool = False, at_end: bool = False) -> str:
+    """Return a text that takes no more than so many inches: too long a one is cut in its middle.
+
+    Figures are cut ``at_end``, where their unit stands: without its last digits a number is another one.
+    """
     text = plain(text)
     if width(text, size, bold) <= inches:
         return text
     low, high = 1, len(text)
     while low < high:
         most = (low + high + 1) // 2
-        if width(middle(text, most), size, bold) <= inches:
+        if width(_cut(text, most, at_end), size, bold) <= inches:
             low = most
         else:
             high = most - 1
-    return middle(text, low)
+    return _cut(text, low, at_end)
+
+
+def _cut(text: str, most: int, at_end: bool) -> str:
+    return f"{text[: most - 1]}…" if at_end and len(text) > most else middle(text, most)
 
 
 def broken(text: str, inches: float, size: float, bold: bool = False, most: int = 6) -> list[str]:
