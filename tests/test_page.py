@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,14 +15,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traces import KERNELS, decode_trace, write_counters, write_pair, write_trace
+from traces import KERNELS, decode_trace, span, write_counters, write_pair, write_trace
 
 from rca.api import Comparison, compare
 from rca.pictures import SideCurve, distributions
 from rca.pictures.metrics import counters_of, signals_of
-from rca.verdict import duration
+from rca.verdict import Ledger, duration
+from rca.verdict.ledger import Entry
 from reports import machine
 from reports.page import figures as page_figures
+from reports.page.data import page_data
+from reports.page.limits import MAX_BYTES, Limits
 from reports.page.metrics import unit_for
 from reports.page.render import SCRIPTS, STYLES, assets, embedded, in_one_unit, page
 
@@ -158,6 +162,58 @@ def test_same_input_same_page(slower: Comparison, fixtures: Path) -> None:
 
 def test_it_is_small(slower: Comparison) -> None:
     assert len(page(slower).encode()) < 1_000_000
+
+
+def _large(folder: Path) -> tuple[Path, Path]:
+    """Eight ranks with thousands of long kernel names and many counters."""
+    filler = "std::tuple<int, float, at::Half>, " * 20
+    for side, slow in (("normal", 1.0), ("abnormal", 1.3)):
+        for rank in range(8):
+            trace = decode_trace(8, slow=slow, seed=rank, rank=rank, distributedInfo={"rank": rank, "world_size": 8})
+            starts = [event["ts"] for event in trace["traceEvents"] if event["cat"] == "user_annotation"]
+            own = {"pid": 0, "tid": 9, "args": {"stream": 9, "device": 0}}
+            trace["traceEvents"] += [
+                {**span(f"void kernel_{i % 300}<{filler}>({i % 1200})", "kernel", start + 10 * i, 8 * slow), **own}
+                for start in starts
+                for i in range(600)
+            ]
+            write_trace(folder / side / f"rank{rank}.json", trace)
+        write_counters(folder / side / "c.csv", {f"counter_{n}": 40 for n in range(40)}, seconds=0.15, hz=3000)
+    return folder / "normal", folder / "abnormal"
+
+
+def test_a_page_of_a_large_capture_opens_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    result = compare(*_large(tmp_path), pictures=True, cached=False)
+    data = page_data(result)
+    assert len(embedded(data).encode()) <= MAX_BYTES
+    markup = page(result)
+    assert len(markup.encode()) < 3_000_000
+    assert data["limits"] in Read(markup).text
+    longest = max(len(own["events"]["dur"]) for own in data["ranks"][0]["timelines"])
+    for said in (f"the {longest:,} longest events", "samples of each counter", "characters of each name"):
+        assert said in data["limits"]
+    for drawn, excerpt in zip(data["ranks"][0]["timelines"], result.pictures.ranks[0].excerpts, strict=True):
+        assert len(drawn["events"]["dur"]) + drawn["left_out"] == excerpt.events.height + excerpt.left_out
+        assert min(drawn["events"]["dur"]) >= excerpt.events["dur_ns"].sort(descending=True)[longest - 1] / 1000
+
+
+def test_long_names_lose_their_middle(tmp_path: Path) -> None:
+    assert Limits(name=10).cut("void gemm<128>(x)") == "void …>(x)"
+    for side in ("normal", "abnormal"):
+        trace = decode_trace(seed=len(side))
+        for event in trace["traceEvents"]:
+            event["name"] = event["name"] if event["name"] != KERNELS[1] else "k" * 1_000_000
+        write_trace(tmp_path / side / "rank0.json", trace)
+    assert len(page(compare(tmp_path / "normal", tmp_path / "abnormal", pictures=True)).encode()) < 300_000
+
+
+def test_a_path_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"odd\xff")
+    try:
+        sides = write_pair(folder)
+    except OSError:
+        pytest.skip("this file system takes only text as names")
+    assert page(compare(*sides)).encode()
 
 
 # what comes from a capture is text
@@ -322,6 +378,19 @@ def test_the_waterfall_leads_from_one_mean_to_the_other(slower: Comparison) -> N
     for bar, entry in zip(drawn.bars[1:-1], ledger.entries, strict=True):
         shown = float(bar.width.rstrip("%")) / float(drawn.bars[0].width.rstrip("%"))
         assert shown == pytest.approx(abs(entry.change_us) / drawn.normal_us, abs=1e-3)
+
+
+def test_bars_of_a_waterfall_begin_at_zero_where_whiskers_go_below() -> None:
+    entries = (
+        Entry("gpu", "GPU", 80.0, 5.0, -75.0, -160.0, -10.0),
+        Entry("host", "host", 20.0, 25.0, 5.0, 1.0, 9.0),
+    )
+    drawn = page_figures.waterfall(Ledger(entries, -70.0, 0.0, timeline=True))
+    zero = next(tick.x for tick in drawn.ticks if tick.text == "0")
+    assert [bar.x for bar in (drawn.bars[0], drawn.bars[-1])] == [zero, zero]
+    widths = [float(bar.width.rstrip("%")) for bar in drawn.bars]
+    assert widths[0] / widths[-1] == pytest.approx(100 / 30, rel=1e-2)
+    assert widths[1] / widths[0] == pytest.approx(0.75, rel=1e-2)
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from traces import BASE_NS, decode_trace, span, write_counters, write_pair, write_trace
 
 from rca import api
-from rca.pictures import distributions, function_quantiles
+from rca.pictures import distributions, function_quantiles, metrics
 from rca.pictures.density import _curve, bandwidth, median_interval
-from rca.pictures.excerpt import MAX_EVENTS, _rows
+from rca.pictures.excerpt import MAX_EVENTS, MAX_LANES, MAX_ROWS, _rows
 from rca.pictures.model import Excerpt
-from reports.page.data import MAX_SAMPLES, page_data
+from reports.page.data import page_data
+from reports.page.limits import Limits
 
 
 @pytest.fixture(scope="module")
@@ -232,10 +233,10 @@ def test_a_thinned_counter_keeps_its_extremes(tmp_path: Path) -> None:
     result = api.compare(*sides, cached=False)
     (counter,) = page_data(result)["ranks"][0]["counters"]
     samples = api.load(sides[0]).counters
-    assert len(counter["normal"]["v"]) <= MAX_SAMPLES
+    assert len(counter["normal"]["v"]) <= Limits().samples
     cycles = result.ranks[0].normal.cycles
     within = samples.filter(pl.col("ts_ns").is_between(cycles["start_ns"].min(), cycles["end_ns"].max()))["value"]
-    assert within.len() > MAX_SAMPLES
+    assert within.len() > Limits().samples
     assert (min(counter["normal"]["v"]), max(counter["normal"]["v"])) == pytest.approx(
         (within.min(), within.max()), rel=1e-5
     )
@@ -255,3 +256,72 @@ def test_one_hump_stays_one() -> None:
     values = np.random.default_rng(4).lognormal(3, 0.1, 200)
     scott = np.log(values).std(ddof=1) * 200**-0.2
     assert bandwidth(np.log(values)) == pytest.approx(scott, rel=0.5)
+
+
+def test_a_curve_of_any_values_is_drawn() -> None:
+    rng = np.random.default_rng(5)
+    plain = rng.normal(10, 1, 900)
+    for size in (1e-9, 1.0, 1e18, 1e200):
+        x, density = metrics.curve(tuple((plain * size).tolist()))
+        assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
+    assert metrics.curve((-1.7e308, 1.7e308) * 5) == ((), ())
+
+
+def test_a_timeline_is_never_higher_than_a_canvas_may_be(tmp_path: Path) -> None:
+    trace = decode_trace(4, spread=0.0)
+    starts = [event["ts"] for event in trace["traceEvents"] if event["name"].startswith("execute_context")]
+    for start in starts:
+        overlapping = [span("k", "kernel", start + i, 9000, pid=0, tid=7, args={"stream": 9}) for i in range(600)]
+        idle = [span("op", "cpu_op", start + 100, 50, tid=1000 + i) for i in range(200)]
+        trace["traceEvents"] += [*overlapping, *idle]
+    sides = [write_trace(tmp_path / side / "t.json", trace) for side in "ab"]
+    for excerpt in api.compare(*sides, cached=False, pictures=True).pictures.ranks[0].excerpts:
+        assert len(excerpt.lanes) <= MAX_LANES
+        assert sum(lane.depth for lane in excerpt.lanes) <= MAX_ROWS
+        assert excerpt.left_out > 0
+        assert {lane.name for lane in excerpt.lanes} >= {"thread 100", "GPU 0 stream 9"}
+        deepest = excerpt.events.group_by("lane").agg(pl.col("depth").max()).sort("lane")["depth"].to_list()
+        assert deepest == [lane.depth - 1 for lane in excerpt.lanes]
+
+
+def test_calls_that_are_too_deep_are_said_to_be_left_out(tmp_path: Path) -> None:
+    trace = decode_trace(6, spread=0.0)
+    starts = [event["ts"] for event in trace["traceEvents"] if event["name"].startswith("execute_context")]
+    trace["traceEvents"] += [
+        span(f"f{depth}", "python_function", start + 200 + depth, 1000 - 2 * depth)
+        for start in starts
+        for depth in range(300)
+    ]
+    sides = [write_trace(tmp_path / side / "t.json", trace) for side in "ab"]
+    assert (
+        "calls more than 250 deep are left out"
+        in api.compare(*sides, cached=False, pictures=True).pictures.ranks[0].stacks.note
+    )
+
+
+def test_outliers_are_told_by_phase(tmp_path: Path) -> None:
+    """A prefill among decode steps is long, which is no oddity; a long decode step is one."""
+    sides = []
+    for number, side in enumerate("ab"):
+        trace, now = decode_trace(40, seed=number), 1000.0
+        kinds = ["execute_context_0(0)_generation_4(4)"] * 5 + ["execute_context_1(512)_generation_0(0)"]
+        events = []
+        for step in range(84):
+            name, took = kinds[step % 6], (60_000 if step % 6 == 5 else 30_000 if step == 20 else 10_000) + 37 * (step % 4)
+            events += [span(name, "user_annotation", now, 0.9 * took), span("aten::mm", "cpu_op", now + 50, 0.5 * took)]
+            now += took
+        sides.append(write_trace(tmp_path / side / "t.json", trace | {"traceEvents": events}))
+    result = api.compare(*sides, cached=False)
+    assert [text for text in result.warnings if "1 of 70 decode cycles are outliers (cycle 21)" in text]
+    own = page_data(result)["ranks"][0]["cycles"]["normal"]
+    assert [cycle for cycle, odd in zip(own["cycle"], own["outlier"], strict=True) if odd] == [21]
+
+
+def test_a_counter_whose_unit_one_side_does_not_state_is_drawn(tmp_path: Path) -> None:
+    sides = write_pair(tmp_path)
+    for side, unit in zip(sides, ("", "furlongs"), strict=True):
+        path = write_counters(side / "counters.csv", {"own_counter": 5})
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([lines[0], *(line + unit for line in lines[1:])]) + "\n")
+    (counter,) = page_data(api.compare(*sides, cached=False))["ranks"][0]["counters"]
+    assert (counter["metric"], counter["unit"]) == ("own_counter", "furlongs")

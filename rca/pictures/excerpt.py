@@ -13,6 +13,10 @@ from rca.pictures.model import CycleOf, Excerpt, Lane, SideName, Which
 MAX_EVENTS = 4_000
 """More than a timeline has pixels across, in all its rows: what is left out is too short to be seen unless zoomed into."""
 
+MAX_LANES = 120
+MAX_ROWS = 400
+"""Of all lanes of a timeline: browsers draw nothing on a canvas that is higher than about 30,000 pixels."""
+
 _SCHEDULER = ("oncpu", "runq", "io")
 _HOST_KINDS = ("runtime", "driver", "sync", "op", "annotation", "python", "other")
 
@@ -43,6 +47,8 @@ def shown_cycles(rank: RankComparison, side: SideName) -> list[CycleOf]:
 def excerpt(capture: Capture, rank: Rank, of: CycleOf) -> Excerpt:
     """Return the events of a rank that overlap a cycle, at most `MAX_EVENTS` of them: the longest.
 
+    Of more than `MAX_LANES` lanes the busiest are kept, of calls in more than `MAX_ROWS` rows the outer ones.
+
     Args:
         capture: with its events.
         rank: the process.
@@ -58,7 +64,7 @@ def excerpt(capture: Capture, rank: Rank, of: CycleOf) -> Excerpt:
     )
     longest = own.sort("dur_ns", "start_ns", descending=[True, False], maintain_order=True).head(MAX_EVENTS)
     lanes, events = _laid_out(_with_lane(longest), of)
-    return Excerpt(of, lanes, events, own.height - longest.height)
+    return Excerpt(of, lanes, events, own.height - events.height)
 
 
 def _with_lane(events: pl.DataFrame) -> pl.DataFrame:
@@ -78,18 +84,33 @@ def _laid_out(events: pl.DataFrame, of: CycleOf) -> tuple[tuple[Lane, ...], pl.D
     names = (
         events.group_by("lane", "on_host")
         .agg(inside=inside)
+        .sort("inside", "lane", descending=[True, False])
+        .head(MAX_LANES)
         .sort("on_host", "inside", "lane", descending=[True, True, False])
     )
-    lanes, parts = [], []
-    for number, (name, on_host, _) in enumerate(names.iter_rows()):
+    parts, rows = [], []
+    for number, name in enumerate(names["lane"]):
         own = events.filter(pl.col("lane") == name).sort("start_ns", "dur_ns", "name", descending=[False, True, False])
         depth = _rows(own["start_ns"].to_list(), own["dur_ns"].to_list())
-        lanes.append(Lane(name, "host" if on_host else "gpu", max(depth) + 1))
+        rows.append(max(depth) + 1)
         parts.append(own.with_columns(lane=pl.lit(number, pl.Int64), depth=pl.Series(depth, dtype=pl.Int64)))
-    table = pl.concat(parts) if parts else pl.DataFrame(schema=_PLACED)
+    most = _most_rows(rows)
+    lanes = [
+        Lane(name, "host" if on_host else "gpu", min(own, most))
+        for (name, on_host, _), own in zip(names.iter_rows(), rows, strict=True)
+    ]
+    table = pl.concat(parts).filter(pl.col("depth") < most) if parts else pl.DataFrame(schema=_PLACED)
     return tuple(lanes), table.with_columns(pl.col("start_ns") - of.start_ns).select(
         pl.col(key).cast(dtype) for key, dtype in _PLACED.items()
     )
+
+
+def _most_rows(rows: list[int]) -> int:
+    """Return how many rows a lane may have so that all lanes have at most `MAX_ROWS`; they have at least one each."""
+    most = max(rows, default=1)
+    while sum(min(own, most) for own in rows) > MAX_ROWS:
+        most -= 1
+    return most
 
 
 def _rows(start: list[int], duration: list[int]) -> list[int]:

@@ -73,7 +73,8 @@ class Excerpt:
         lanes: GPU streams below host threads, the busiest first.
         events: ``lane, depth, start_ns, dur_ns, name, kind`` by lane and start; ``start_ns`` counts from the cycle's
             start and may be negative where a call began before.
-        left_out: shorter events that are not in it, so that it can be drawn.
+        left_out: events that are not in it, so that it can be drawn: the shortest, those of the idlest lanes, and those
+            that lie deepest.
     """
 
     of: CycleOf

@@ -87,9 +87,11 @@ def stacks(calls: dict[SideName, pl.DataFrame], compared: RankComparison) -> Sta
             "abnormal_us": times[1][kept],
         }
     )
-    left_out = len(node_parent) - len(kept)
+    left_out, deeper = len(node_parent) - len(kept), int((node < 0).sum())
     note = "host calls that begin in the cycles compared, all threads; mean time per cycle, calls inside included"
-    return Stacks(nodes, note + (f"; {left_out:,} paths below {MIN_SHARE:.1%} of a cycle are left out" if left_out else ""))
+    note += f"; {left_out:,} paths below {MIN_SHARE:.1%} of a cycle are left out" if left_out else ""
+    note += f"; {deeper:,} calls more than {_MAX_DEPTH} deep are left out" if deeper else ""
+    return Stacks(nodes, note)
 
 
 def _paths(parent: Ints, code: Ints) -> tuple[Ints, Ints, Ints]:

@@ -119,7 +119,7 @@
       { class: `timeline ${t.side}`, "data-side": t.side, "data-which": t.which },
       rca.el("h4", {}, rca.swatch(t.side, 0), ` ${name(t)} (${t.phase}): ${rca.time(t.dur)}`),
       view.node,
-      t.left_out ? rca.el("p", { class: "hint" }, `${rca.plural(t.left_out, "shorter event")} left out.`) : null,
+      t.left_out ? rca.el("p", { class: "hint" }, `${rca.plural(t.left_out, "event")} left out: shorter, deeper or on idler lanes.`) : null,
       place ? rca.el("p", { class: "place" }, ...place) : null,
       rca.details(`The ${ROWS_OF_TABLE} longest events`, () => table(t, page)),
     );

@@ -294,7 +294,12 @@ def waterfall(ledger: Ledger) -> Waterfall:
     whiskers = [start + end for start, (_, *ends) in zip(starts, steps, strict=False) for end in ends if not math.isnan(end)]
     scale = _from_zero(min(*starts, *whiskers), max(*starts, *whiskers))
     torn = scale.low > 0
-    bars = [Bar("normal", "0%", scale.at(normal), None, scale.at(normal), None, None, torn)]
+    first = scale.share(0)  # where bars of the totals begin: 0, or the axis' end where that begins later
+
+    def total(kind: str, us: float, enters: str | None, leaves: str | None) -> Bar:
+        return Bar(kind, percent(first), percent(scale.share(us) - first), enters, leaves, None, None, torn)
+
+    bars = [total("normal", normal, None, scale.at(normal))]
     for start, (change, low, high) in zip(starts, steps, strict=False):
         ends = sorted((scale.share(start), scale.share(start + change)))
         known = not math.isnan(low)
@@ -310,7 +315,7 @@ def waterfall(ledger: Ledger) -> Waterfall:
                 torn=False,
             )
         )
-    bars.append(Bar("abnormal", "0%", scale.at(abnormal), scale.at(abnormal), None, None, None, torn))
+    bars.append(total("abnormal", abnormal, scale.at(abnormal), None))
     begins = f"the axis begins at {duration(scale.low)}" if torn else ""
     return Waterfall(tuple(bars), time_ticks(scale, 5), begins, normal, abnormal)
 
@@ -399,12 +404,15 @@ def times(rank: RankComparison) -> TimesFigure | None:
     seconds = [(own["start_ns"].to_numpy() - own["start_ns"][0]) / 1e9 for own in sides]
     durations = [own["duration_us"].to_numpy() for own in sides]
     trimmed, beyond = _trimmed([own.tolist() for own in durations], duration)
+    steps = [-(-own.height // MAX_DOTS) for own in sides]
+    if max(steps) > 1:
+        few = ", ".join(f"1 of {step} {side} cycles" for step, side in zip(steps, _SIDES, strict=True) if step > 1)
+        beyond = f"{beyond}. Drawn: {few}" if beyond else f"Drawn: {few}"
     across = Scale(0, max(float(own[-1]) for own in seconds) or 1.0)
     up = Scale(0, trimmed.high)
     panels = []
-    for side, own, at, took in zip(_SIDES, sides, seconds, durations, strict=True):
+    for side, own, at, took, step in zip(_SIDES, sides, seconds, durations, steps, strict=True):
         compared = own["cycle"].is_in(rank.compared.filter(pl.col("side") == side)["cycle"].to_list()).to_numpy()
-        step = -(-len(took) // MAX_DOTS)
         dots = [
             [
                 (across.box(float(x)), _short(BOX[1] * (1 - up.share(float(y)))))

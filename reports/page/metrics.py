@@ -16,6 +16,9 @@ from reports.page.figures import SmallFigure, small
 MAX_OPEN = 40
 """Rows that are shown without a click."""
 
+MAX_ROWS = 120
+"""Of the leading rank, and of the signals; the others have as many in all, so that the page still opens."""
+
 MAX_Q = 0.05
 
 _DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -56,16 +59,21 @@ class MetricBlock:
 
 def metric_blocks(result: Comparison, ordered: list[RankComparison]) -> tuple[MetricBlock, ...]:
     """Return the counters of every rank, the leading one's open, then the signals that causes were judged by."""
-    blocks = [_of_rank(rank, folded=number > 0, several=len(ordered) > 1) for number, rank in enumerate(ordered)]
+    few = max(MAX_ROWS // max(len(ordered) - 1, 1), 1)
+    blocks = [
+        _of_rank(rank, MAX_ROWS if number == 0 else few, folded=number > 0, several=len(ordered) > 1)
+        for number, rank in enumerate(ordered)
+    ]
     signals = _signals(result, ordered)
     if signals.rows:
         blocks.append(signals)
     return tuple(blocks)
 
 
-def _of_rank(rank: RankComparison, folded: bool, several: bool) -> MetricBlock:
+def _of_rank(rank: RankComparison, most: int, folded: bool, several: bool) -> MetricBlock:
     values = counters_of(rank)
-    rows = tuple(_counter(row, values[row["metric"], row["device"]]) for row in rank.metrics.iter_rows(named=True))
+    shown = rank.metrics.head(most)
+    rows = tuple(_counter(row, values[row["metric"], row["device"]]) for row in shown.iter_rows(named=True))
     stated = all(profile.from_events for profile in rank.profiles)
     return MetricBlock(
         heading=f"Counters of {rank.role}" if several else "Counters",
@@ -73,6 +81,11 @@ def _of_rank(rank: RankComparison, folded: bool, several: bool) -> MetricBlock:
             "One value per sample, or per cycle where a counter was sampled more often than cycles ran."
             if stated
             else "One value per cycle, as its profile states it: in %, or ×100 for counters that are no percentages."
+        )
+        + (
+            f" The first {most} of {rank.metrics.height} counters; report.json has all."
+            if rank.metrics.height > most
+            else ""
         ),
         rows=rows[:MAX_OPEN],
         rest=rows[MAX_OPEN:],
@@ -110,15 +123,17 @@ def _signals(result: Comparison, ordered: list[RankComparison]) -> MetricBlock:
         values |= signals_of(result.normal, result.abnormal, rank)
     rows = tuple(_signal(one, values.get((one.signal, one.device))) for one in result.verdict.observations)
     moved = [row for row in rows if row.sure]
-    rows = (*moved, *(row for row in rows if not row.sure))
+    drawn = (*moved, *(row for row in rows if not row.sure))[:MAX_ROWS]
+    left_out = len(rows) - len(drawn)
     return MetricBlock(
         heading="Signals that causes are judged by",
         note=(
             f"{len(moved)} of {len(rows)} moved by more than chance and by as much as matters; those come first. A signal "
             "is what one counter or several state, averaged over equal stretches of time."
+            + (f" {left_out} of those that did not move are left out; report.json has all." if left_out else "")
         ),
-        rows=rows[:MAX_OPEN],
-        rest=rows[MAX_OPEN:],
+        rows=drawn[:MAX_OPEN],
+        rest=drawn[MAX_OPEN:],
         folded=bool(ordered),
         empty="",
     )
@@ -157,7 +172,7 @@ def _counts(n: tuple[float, float], effective: tuple[float, float]) -> str:
 
 
 def _delta(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    return "-" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
 def p_value(value: float) -> str:
@@ -176,11 +191,11 @@ class Unit:
 
     def text(self, value: float) -> str:
         """Write a value without its unit."""
-        return "-" if math.isnan(value) else plain(value / self.size).replace("-", "−")
+        return "-" if not math.isfinite(value) else plain(value / self.size).replace("-", "−")
 
     def signed(self, value: float) -> str:
         """Write a difference with its sign."""
-        return f"+{self.text(value)}" if value > 0 else self.text(value)
+        return f"+{self.text(value)}" if 0 < value < math.inf else self.text(value)
 
 
 def unit_for(unit: str, largest: float) -> Unit:

@@ -18,6 +18,7 @@ from reports import html
 from reports.cells import plain
 from reports.page import figures
 from reports.page.data import page_data
+from reports.page.limits import Limits
 from reports.page.metrics import MAX_Q, MetricBlock, metric_blocks, p_value
 from reports.verdict_view import CauseView
 from reports.view import RankView, View, side_names, view
@@ -59,18 +60,20 @@ def assets() -> Assets:
 
 def page(result: Comparison) -> str:
     """Return the page of a comparison; figures of single cycles need ``compare(..., pictures=True)``."""
-    own = assets()
-    return (
+    own, data = assets(), page_data(result)
+    text = (
         html.templates()
         .get_template("page.html.j2")
         .render(
             p=_view(result),
+            limits=data["limits"],
             policy=own.policy,
             style=Markup(own.style),  # noqa: S704  (this project's own files)
             script=Markup(own.script),  # noqa: S704
-            data=Markup(embedded(page_data(result))),  # noqa: S704  (escaped there)
+            data=Markup(embedded(data)),  # noqa: S704  (escaped there)
         )
     )
+    return text.encode(errors="replace").decode()  # a path may hold bytes that are no text
 
 
 def embedded(data: object) -> str:
@@ -317,7 +320,7 @@ def in_one_unit(*us: float, sign: bool = True) -> tuple[str, ...]:
 
 def _functions(rank: RankComparison, shown: View, found: dict[str, tuple[PlaceView, ...]]) -> tuple[FunctionRow, ...]:
     """Return the functions whose time per cycle changed most or, where that says nothing, those that take most of it."""
-    table = rank.functions
+    table, cut = rank.functions, Limits().cut
     if not rank.gate.ok:
         longest = pl.max_horizontal("normal_mean_us", "abnormal_mean_us")
         table = table.sort(longest, "function", "device", descending=[True, False, False])
@@ -331,8 +334,8 @@ def _functions(rank: RankComparison, shown: View, found: dict[str, tuple[PlaceVi
         half = abs(shift) / largest / 2 if known and largest else 0.0
         rows.append(
             FunctionRow(
-                name=shown.index.short(row["function"]),
-                full=row["function"],
+                name=cut(shown.index.short(row["function"])),
+                full=cut(row["function"]),
                 device=row["device"],
                 normal=duration(row["normal_mean_us"]),
                 abnormal=duration(row["abnormal_mean_us"]),
