@@ -20,7 +20,9 @@ from rca.pictures import distributions, function_quantiles, metrics
 from rca.pictures.density import _curve, bandwidth, median_interval
 from rca.pictures.excerpt import MAX_EVENTS, MAX_LANES, MAX_ROWS, _rows
 from rca.pictures.model import Excerpt
+from reports.page import page
 from reports.page.data import page_data
+from reports.page.figures import times
 from reports.page.limits import Limits
 
 
@@ -326,3 +328,24 @@ def test_a_counter_whose_unit_one_side_does_not_state_is_drawn(tmp_path: Path) -
         path.write_text("\n".join([lines[0], *(line + unit for line in lines[1:])]) + "\n")
     (counter,) = page_data(api.compare(*sides, cached=False))["ranks"][0]["counters"]
     assert (counter["metric"], counter["unit"]) == ("own_counter", "furlongs")
+
+
+def test_cycles_without_a_time_are_found_by_number(tmp_path: Path) -> None:
+    """Per-cycle profiles may state 0 for every start."""
+    head = (
+        "cycle,pid,hostname,beta_pct,function_name,metric_name,device,func_type,mu_pct,sigma_pct,duration,"
+        "interpolation_status,anchor_name,anchor_dur_us,cycle_start_ts,instances_count,simple_name"
+    )
+    for side, us in (("normal", 1000), ("abnormal", 1500)):
+        rows = [f"{n},1,,50,mm,N/A,Host,op,,,{us / 2},,step,{us + n % 5},0,3,mm" for n in range(1, 21)]
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "result_perf_data.csv").write_text("\n".join([head, *rows]) + "\n")
+    result = api.compare(tmp_path / "normal", tmp_path / "abnormal", cached=False)
+    assert result.places
+    assert {(place.ts_ns, place.file_ts_us, place.timed) for place in result.places} == {(0, None, False)}
+    markup = page(result)
+    assert f"result_perf_data.csv cycle {result.places[0].cycle}, " in markup
+    assert "0.000 ms" not in markup
+    drawn = times(result.ranks[0])
+    assert drawn is not None
+    assert [tick.text for tick in drawn.ticks][-1] == "cycle 20"

@@ -124,7 +124,8 @@ class Place:
         side, role, cycle: of which cycle.
         file: path within the capture; ``file_sha256`` of its content.
         ts_ns, dur_ns: on the capture's clock.
-        file_ts_us: the same moment as the file itself counts, None where that is not known.
+        file_ts_us: the same moment as the file itself counts, None where that is not known; with ``ts_ns`` 0 the file does
+            not say when its cycles ran.
     """
 
     finding: str
@@ -137,3 +138,8 @@ class Place:
     ts_ns: int
     dur_ns: int
     file_ts_us: float | None
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is known when this was."""
+        return self.file_ts_us is not None or self.ts_ns != 0

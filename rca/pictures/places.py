@@ -51,6 +51,10 @@ class _Finder:
     def __init__(self, captures: dict[SideName, Capture], rank: RankComparison) -> None:
         self.rank = rank
         self._captures = captures
+        self._timed = {
+            side: own.from_events or bool((own.rank.cycles["start_ns"] != 0).any())
+            for side, own in zip(_SIDES, rank.profiles, strict=True)
+        }
         self._cycles = {
             (side, row["cycle"]): row
             for side, own in zip(_SIDES, (rank.normal, rank.abnormal), strict=True)
@@ -75,7 +79,7 @@ class _Finder:
             file_sha256=file.sha256,
             ts_ns=row["start_ns"],
             dur_ns=row["end_ns"] - row["start_ns"],
-            file_ts_us=None if added is None else (row["start_ns"] - added) / 1000,
+            file_ts_us=None if added is None or not self._timed[side] else (row["start_ns"] - added) / 1000,
         )
 
 

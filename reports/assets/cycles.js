@@ -18,7 +18,7 @@
     const positive = durations.filter((us) => us > 0);
     const range = Math.max(...positive) / Math.min(...positive);
     const state = {
-      mode: "time",
+      mode: rca.SIDES.some((side) => cycles[side].t.some((t) => t > 0)) ? "time" : "number", // profiles may state no time
       log: range > 3 * WIDE_RANGE,
       shown: new Set(phases.keys()),
       counters: rank.counters.map((_, n) => n).slice(0, COUNTERS_AT_FIRST),

@@ -278,7 +278,7 @@ def _longest(events: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def _link(place: Place | None) -> dict[str, Any] | None:
-    if place is None:
+    if place is None or not place.timed:
         return None
     return {
         "side": place.side,

@@ -402,6 +402,9 @@ def times(rank: RankComparison) -> TimesFigure | None:
     if any(own.height == 0 for own in sides):
         return None
     seconds = [(own["start_ns"].to_numpy() - own["start_ns"][0]) / 1e9 for own in sides]
+    timed = any(own[-1] > 0 for own in seconds)
+    if not timed:  # profiles may state no time: then by number
+        seconds = [np.arange(1.0, own.height + 1) for own in sides]
     durations = [own["duration_us"].to_numpy() for own in sides]
     trimmed, beyond = _trimmed([own.tolist() for own in durations], duration)
     steps = [-(-own.height // MAX_DOTS) for own in sides]
@@ -424,7 +427,7 @@ def times(rank: RankComparison) -> TimesFigure | None:
     levels = tuple(
         (percent(1 - up.share(value)), tick.text) for value, tick in zip(ticks(up, 3), time_ticks(up, 3), strict=True)
     )
-    marks = [(value, f"{value:,.10g} s") for value in ticks(across)]
+    marks = [(value, f"{value:,.10g} s" if timed else f"cycle {value:,.10g}") for value in ticks(across)]
     return TimesFigure((panels[0], panels[1]), _placed(across, marks), levels, beyond)
 
 

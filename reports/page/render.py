@@ -221,10 +221,11 @@ def _places(result: Comparison) -> dict[str, tuple[PlaceView, ...]]:
 def _place(place: Place) -> PlaceView:
     at = place.file_ts_us / 1000 if place.file_ts_us is not None else place.ts_ns / 1e6
     clock = "" if place.file_ts_us is not None else " on the capture's clock"
+    where = f"at {at:,.3f} ms{clock}" if place.timed else f"cycle {place.cycle}"
     return PlaceView(
         text=f"{place.side} cycle {place.cycle}",
         about=place.text,
-        where=f"{place.file} at {at:,.3f} ms{clock}, {duration(place.dur_ns / 1000)} long",
+        where=f"{place.file} {where}, {duration(place.dur_ns / 1000)} long",
         href=f"perfetto/{place.side}?ts={place.ts_ns}&dur={place.dur_ns}&file={place.file_sha256}",
     )
 
