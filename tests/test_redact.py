@@ -430,6 +430,11 @@ class TestErrors:
                 ["compare", "a", "b", "--output=out"],
                 "rca: <path>: exists; --force replaces it",
             ),
+            (
+                "rca: acme: exists and is not empty; --force writes into it",
+                ["compare", "a", "b", "-qoacme"],
+                "rca: <path>: exists and is not empty; --force writes into it",
+            ),
             ("rca: normal: holds no counters", ["compare", "normal", "abnormal"], "rca: normal: holds no counters"),
             ("rca: b holds a.log, b.log", ["compare", "b"], "rca: b holds a.log, b.log"),
             (

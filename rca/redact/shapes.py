@@ -145,7 +145,8 @@ def _said(arguments: Iterable[str]) -> Iterator[str]:
     for word in arguments:
         option, _, value = word.partition("=") if word.startswith("-") else (before, "", word)
         before = word
-        for part in (value.rstrip("/"), str(PurePath(value)) if value else ""):
+        attached = [word[at:] for at in range(2, 5)] if re.match(r"-\w", word) else []  # -oDIR, -fqoDIR
+        for part in (value.rstrip("/"), str(PurePath(value)) if value else "", *attached):
             if option not in _NO_PATHS and not is_word(part):
                 yield part
 
