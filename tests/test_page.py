@@ -387,6 +387,7 @@ def test_bars_of_a_waterfall_begin_at_zero_where_whiskers_go_below() -> None:
     )
     drawn = page_figures.waterfall(Ledger(entries, -70.0, 0.0, timeline=True))
     zero = next(tick.x for tick in drawn.ticks if tick.text == "0")
+    assert drawn.ticks[0].text.startswith("−")
     assert [bar.x for bar in (drawn.bars[0], drawn.bars[-1])] == [zero, zero]
     widths = [float(bar.width.rstrip("%")) for bar in drawn.bars]
     assert widths[0] / widths[-1] == pytest.approx(100 / 30, rel=1e-2)

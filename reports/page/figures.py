@@ -196,7 +196,8 @@ def time_ticks(scale: Scale, most: int = 6) -> tuple[Tick, ...]:
     """Return the marks of an axis of µs, all in one unit."""
     largest = max(abs(scale.low), abs(scale.high))
     unit, size = next(((unit, size) for unit, size in (("s", 1e6), ("ms", 1e3)) if largest >= size), ("µs", 1.0))
-    return _placed(scale, [(value, f"{value / size:,.10g} {unit}" if value else "0") for value in ticks(scale, most)])
+    texts = [(value, f"{value / size:,.10g} {unit}".replace("-", "−") if value else "0") for value in ticks(scale, most)]
+    return _placed(scale, texts)
 
 
 def _placed(scale: Scale, marks: Iterable[tuple[float, str]]) -> tuple[Tick, ...]:
