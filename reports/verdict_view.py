@@ -93,7 +93,8 @@ def _ledger(ledger: Ledger) -> Table:
         for entry in ledger.entries
     ]
     if abs(ledger.residual_us) >= 1:
-        rows.append(("residual", "-", "-", signed(ledger.residual_us), f"{ledger.residual_us / ledger.change_us:.0%}"))
+        share = f"{ledger.residual_us / ledger.change_us:.0%}" if ledger.change_us else "-"
+        rows.append(("residual", "-", "-", signed(ledger.residual_us), share))
     normal, abnormal = (sum(getattr(entry, f"{side}_us") for entry in ledger.entries) for side in ("normal", "abnormal"))
     rows.append(("mean cycle", duration(normal), duration(abnormal), signed(ledger.change_us), "100%"))
     headers = ("Where the time goes, per cycle", "Normal", "Abnormal", "Δ, abnormal - normal (95 % CI)", "Share of Δ")

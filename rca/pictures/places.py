@@ -87,8 +87,8 @@ def _of_cause(finder: _Finder, cause: Cause) -> Iterator[Place]:
     finding = f"cause:{cause.id}:{cause.device}"
     seen = _extreme_of_counter(finder, cause)
     if seen is not None:
-        metric, cycle, value = seen
-        yield finder.at(finding, f"{metric} is furthest from normal here: {value:,.4g}", "abnormal", cycle)
+        metric, cycle = seen
+        yield finder.at(finding, f"{metric} is furthest from normal here", "abnormal", cycle)
         return
     for side in _SIDES:
         shown = shown_cycles(finder.rank, side)
@@ -99,7 +99,7 @@ def _of_cause(finder: _Finder, cause: Cause) -> Iterator[Place]:
         )
 
 
-def _extreme_of_counter(finder: _Finder, cause: Cause) -> tuple[str, int, float] | None:
+def _extreme_of_counter(finder: _Finder, cause: Cause) -> tuple[str, int] | None:
     """Return the cause's first counter that differs, and the abnormal cycle where it is furthest from normal."""
     moved = finder.rank.metrics.filter((pl.col("q") < MAX_Q) & (pl.col("shift") != 0))
     for metric in cause.metrics:
@@ -111,8 +111,8 @@ def _extreme_of_counter(finder: _Finder, cause: Cause) -> tuple[str, int, float]
         values = _per_cycle(finder, metric, devices[0])
         if values.height:
             sign = 1 if row["shift"] > 0 else -1
-            first = values.sort(pl.col("value") * sign, "cycle", descending=[True, False]).row(0, named=True)
-            return metric, first["cycle"], first["value"]
+            first = values.sort(pl.col("value") * sign, "cycle", descending=[True, False])
+            return metric, first["cycle"][0]
     return None
 
 
