@@ -52,17 +52,16 @@ def open_(path: Path, port: int, no_browser: bool, quiet: bool) -> NoReturn:
     from reports import terminal  # noqa: PLC0415  (imports take longer than --help may)
     from reports.serve import Server, Site  # noqa: PLC0415
 
-    with Server(port) as server, _ends_on_sigterm():
+    with Server(port) as server, _ends_in_order():
         with terminal.progress(enabled=not quiet) as progress:
             site = Site(path, progress)
-        with site as names:
+        with site as names, contextlib.suppress(KeyboardInterrupt):
             to_stdout(server.url + "\n")
             if not quiet:
                 click.echo("Ctrl-C ends it.", err=True)
             if not no_browser and _at_a_terminal() and _has_screen():
                 webbrowser.open(server.url)
-            with contextlib.suppress(KeyboardInterrupt):
-                server.run(names)
+            server.run(names)
     sys.exit(0)
 
 
@@ -77,10 +76,15 @@ def _has_screen() -> bool:
 
 
 @contextlib.contextmanager
-def _ends_on_sigterm() -> Iterator[None]:
-    """End as by Ctrl-C, so that temporary traces are removed."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _ends_in_order() -> Iterator[None]:
+    """End as by Ctrl-C also when told to, and when the terminal is gone, so that temporary traces are removed."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # as nohup sets it
+    for number in heard:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in heard:
+            signal.signal(number, before[number])

@@ -261,7 +261,7 @@ def started(report: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_command_prints_the_address_and_ends_quietly(started: subprocess.Popen[str], ended_by: int) -> None:
     assert started.stdout
     url = started.stdout.readline().strip()
