@@ -162,7 +162,7 @@ def test_a_single_report(report: Path, tmp_path: Path) -> None:
 
 def test_two_captures_are_compared_first(tmp_path: Path) -> None:
     write_pair(tmp_path, slow=1.3)
-    before = sorted(path.name for path in tmp_path.iterdir())
+    before = sorted(tmp_path.rglob("*"))
     with opened(tmp_path) as client:
         page = client("/")
         assert page.status == 200
@@ -173,7 +173,7 @@ def test_two_captures_are_compared_first(tmp_path: Path) -> None:
         assert len(json.loads(gzip.decompress(body))["traceEvents"]) > 120
         write_trace(tmp_path / "normal" / "rank0.json", decode_trace(seed=7))
         assert "has changed since it was compared" in client("/perfetto/normal").text
-    assert sorted(path.name for path in tmp_path.iterdir()) == before, "nothing is written beside the captures"
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is written beside the captures, or into them"
 
 
 @pytest.mark.parametrize(

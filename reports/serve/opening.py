@@ -125,7 +125,7 @@ def _of_captures(sides: Mapping[SideName, Path], folder: Path, progress: Progres
 
     if kind_of(sides["normal"], sides["abnormal"]) != "capture":
         raise InputError(sides["normal"].parent, "holds no captures", "compare logs and model runs by rca compare -o DIR")
-    result = api.compare(sides["normal"], sides["abnormal"], progress=progress, pictures=True)
+    result = api.compare(sides["normal"], sides["abnormal"], progress=progress, cached=False, pictures=True)
     text = page(result).encode()
     lock = Lock()
 
