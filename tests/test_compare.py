@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from traces import decode_trace, span, write_counters, write_pair, write_trace
 
 from rca.api import Comparison, compare
 from rca.comparison import Calibration, CycleTime
-from rca.comparison.robust import is_called
+from rca.comparison.robust import MOST_SPLITS, calibrate, is_called
 from rca.errors import TooLittleDataError
 from rca.stats.robust import Shift
 
@@ -444,3 +445,11 @@ def test_resnet_loses_its_time_in_the_data_loader(shared_data: Path) -> None:
     assert largest["shift_us"] > 40_000
     gpu = functions.filter(pl.col("device").str.starts_with("GPU"))
     assert abs(gpu["shift_us"].sum()) < 0.1 * largest["shift_us"], "other kernels of the same work"
+
+
+def test_long_captures_are_calibrated_on_some_places_around_the_circle() -> None:
+    normal = np.random.default_rng(5).lognormal(0, 0.05, 2400)
+    few, half = calibrate(normal, 2400), len(normal) // 2
+    assert few.splits == MOST_SPLITS < half
+    assert calibrate(normal[:900], 900).splits == 450
+    assert few.noise_floor == pytest.approx(0.003077, rel=0.01)  # that of all 1,200 places
