@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rca.api import Comparison
 from rca.verdict import Cause, Ledger, duration
 from rca.verdict.catalogue import BY_ID
+from rca.verdict.ledger import Entry
 from reports.cells import Table
 
 MAX_CAUSES = 5
@@ -87,7 +88,7 @@ def _ledger(ledger: Ledger) -> Table:
             entry.text,
             duration(entry.normal_us),
             duration(entry.abnormal_us),
-            f"{signed(entry.change_us)} ({signed(entry.low_us)} to {signed(entry.high_us)})",
+            signed(entry.change_us) + _interval(entry),
             f"{entry.change_us / ledger.change_us:.0%}" if ledger.change_us else "-",
         )
         for entry in ledger.entries
@@ -99,6 +100,12 @@ def _ledger(ledger: Ledger) -> Table:
     rows.append(("mean cycle", duration(normal), duration(abnormal), signed(ledger.change_us), "100%"))
     headers = ("Where the time goes, per cycle", "Normal", "Abnormal", "Δ, abnormal - normal (95 % CI)", "Share of Δ")
     return Table(headers, tuple(rows))
+
+
+def _interval(entry: Entry) -> str:
+    if entry.low_us is None or entry.high_us is None:
+        return ""
+    return f" ({signed(entry.low_us)} to {signed(entry.high_us)})"
 
 
 def _ledger_note(ledger: Ledger) -> str:

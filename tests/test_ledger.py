@@ -19,6 +19,10 @@ from rca.cycles.grammar import GRAMMAR
 from rca.profile.timeline import timeline_parts
 from rca.stats.intervals import Intervals, contains, intersection, length_within, union
 from rca.verdict.ledger import ledger
+from reports import ticket
+from reports.machine import as_dict
+from reports.page import page
+from reports.plots import captures
 
 ANCHOR = next(anchor.name for anchor in GRAMMAR if anchor.name.startswith("execute_context"))
 
@@ -180,3 +184,17 @@ def test_intervals_are_sets(one: list[tuple[int, int]], two: list[tuple[int, int
     assert length_within(intersection(x, y), *window)[0] == len(x_points & y_points & inside)
     assert (x.start[1:] > x.end[:-1]).all(), "disjoint and in order"
     assert contains(x, np.array([at]))[0] == (at in x_points or at - 1 in x_points)
+
+
+def test_single_cycles_have_a_ledger_without_intervals(tmp_path: Path) -> None:
+    sides = [write_trace(tmp_path / side / "t.json", decode_trace(2, seed=i, slow=1 + i)) for i, side in enumerate("ab")]
+    result = compare(*sides, cached=False, pictures=True)
+    assert (result.ranks[0].cycle_time.n_normal, result.ranks[0].cycle_time.n_abnormal) == (1, 1)
+    assert result.verdict.ledger is not None
+    assert {(entry.low_us, entry.high_us, entry.sure) for entry in result.verdict.ledger.entries} == {(None, None, False)}
+    table = ticket.render(result, "full").partition("| Where the time goes")[2].partition("\n\n")[0]
+    assert "ms" in table
+    assert " to " not in table
+    assert "None" not in page(result)
+    assert captures(result)["verdict.svg"]
+    assert all(part["low_us"] is None for part in as_dict(result)["ledger"])

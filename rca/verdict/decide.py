@@ -14,7 +14,7 @@ from rca.verdict.catalogue import BY_ID, UNEXPLAINED
 from rca.verdict.evidence import Evidence
 from rca.verdict.headline import MIN_EFFECTIVE, Said, headline, host_headline, in_title, trust, work_explains
 from rca.verdict.judge import Judgement, judge
-from rca.verdict.ledger import Ledger, ledger
+from rca.verdict.ledger import Entry, Ledger, ledger
 from rca.verdict.model import Cause, Status, Verdict
 from rca.verdict.observe import Observation
 from rca.verdict.reliability import confidence
@@ -228,12 +228,16 @@ _CHECK_OF_PART = {
 }
 
 
+def _interval(entry: Entry) -> str:
+    if entry.low_us is None or entry.high_us is None:
+        return ""
+    return f" (95 % CI {entry.low_us:+,.0f} to {entry.high_us:+,.0f})"
+
+
 def _unexplained(judgements: Sequence[Judgement], lost: Ledger | None, scene: Scene) -> Cause:
     """Say that nothing in the catalogue accounts for the change, and where the time went all the same."""
     moved = sorted(lost.entries, key=lambda e: -abs(e.change_us))[:3] if lost else []
-    where = tuple(
-        f"{e.text}: {e.change_us:+,.0f} µs per cycle (95 % CI {e.low_us:+,.0f} to {e.high_us:+,.0f})" for e in moved
-    )
+    where = tuple(f"{e.text}: {e.change_us:+,.0f} µs per cycle{_interval(e)}" for e in moved)
     check = _CHECK_OF_PART.get(moved[0].part if moved else "", "py-spy record -p <pid>; nsys profile")
     return Cause(
         id=UNEXPLAINED,

@@ -25,20 +25,23 @@ _SEED = 20_260_902
 
 @dataclass(frozen=True)
 class Entry:
-    """One part of the cycle: µs per cycle on both sides, and the change with its 95 % interval."""
+    """One part of the cycle: µs per cycle on both sides, and the change with its 95 % interval.
+
+    The ends of the interval are None where a side has a single cycle, which says nothing of how cycles differ.
+    """
 
     part: str
     text: str
     normal_us: float
     abnormal_us: float
     change_us: float
-    low_us: float
-    high_us: float
+    low_us: float | None
+    high_us: float | None
 
     @property
     def sure(self) -> bool:
         """Whether the interval excludes no change."""
-        return self.low_us > 0 or self.high_us < 0
+        return self.low_us is not None and self.high_us is not None and (self.low_us > 0 or self.high_us < 0)
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ def ledger(rank: RankComparison) -> Ledger | None:
         if not any(own.any() for own in values):
             continue
         replicas = values[1][picks[1]].mean(axis=1) - values[0][picks[0]].mean(axis=1)
-        low, high = np.quantile(replicas, [TAIL, 1 - TAIL])
+        low, high = np.quantile(replicas, [TAIL, 1 - TAIL]).tolist() if min(map(len, durations)) > 1 else (None, None)
         before, after = (float(own.mean()) for own in values)
-        entries.append(Entry(part, text, before, after, after - before, float(low), float(high)))
+        entries.append(Entry(part, text, before, after, after - before, low, high))
     residual = change - sum(entry.change_us for entry in entries)
     return Ledger(tuple(entries), change, residual, rank.timeline)
 

@@ -283,9 +283,11 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def with_interval(us: float, low_us: float, high_us: float) -> str:
+def with_interval(us: float, low_us: float | None, high_us: float | None) -> str:
     """Write a change of time with its interval, all in the unit that suits the change: ``+16.56 (+15.2 to +18.13) ms``."""
     factor, unit = _factor("µs", abs(us))
+    if low_us is None or high_us is None:
+        return f"{us / factor:+.4g} {unit}"
     change, low, high = (f"{value / factor:+.4g}" for value in (us, low_us, high_us))
     return f"{change} ({low} to {high}) {unit}"
 

@@ -289,10 +289,10 @@ def waterfall(ledger: Ledger) -> Waterfall:
     normal = sum(entry.normal_us for entry in ledger.entries)
     steps = [(entry.change_us, entry.low_us, entry.high_us) for entry in ledger.entries]
     if has_residual(ledger):
-        steps.append((ledger.residual_us, math.nan, math.nan))
+        steps.append((ledger.residual_us, None, None))
     starts = [normal + sum(step[0] for step in steps[:i]) for i in range(len(steps) + 1)]
     abnormal = starts[-1]
-    whiskers = [start + end for start, (_, *ends) in zip(starts, steps, strict=False) for end in ends if not math.isnan(end)]
+    whiskers = [start + end for start, (_, *ends) in zip(starts, steps, strict=False) for end in ends if end is not None]
     scale = _from_zero(min(*starts, *whiskers), max(*starts, *whiskers))
     torn = scale.low > 0
     first = scale.share(0)  # where bars of the totals begin: 0, or the axis' end where that begins later
@@ -303,7 +303,6 @@ def waterfall(ledger: Ledger) -> Waterfall:
     bars = [total("normal", normal, None, scale.at(normal))]
     for start, (change, low, high) in zip(starts, steps, strict=False):
         ends = sorted((scale.share(start), scale.share(start + change)))
-        known = not math.isnan(low)
         bars.append(
             Bar(
                 kind="more" if change > 0 else "less" if change < 0 else "same",
@@ -311,8 +310,8 @@ def waterfall(ledger: Ledger) -> Waterfall:
                 width=percent(ends[1] - ends[0]),
                 enters=scale.at(start),
                 leaves=scale.at(start + change),
-                low=scale.at(start + low) if known else None,
-                high=scale.at(start + high) if known else None,
+                low=None if low is None else scale.at(start + low),
+                high=None if high is None else scale.at(start + high),
                 torn=False,
             )
         )

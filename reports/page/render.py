@@ -284,12 +284,13 @@ def _parts(ledger: Ledger, drawn: figures.Waterfall, found: dict[str, tuple[Plac
 
     parts = []
     for bar, entry in zip(drawn.bars[1:-1], ledger.entries, strict=False):
-        change, low, high = in_one_unit(entry.change_us, entry.low_us, entry.high_us)
+        change, interval = in_one_unit(entry.change_us)[0], ""
+        if entry.low_us is not None and entry.high_us is not None:
+            change, *ends = in_one_unit(entry.change_us, entry.low_us, entry.high_us)
+            interval = " to ".join(ends)
         sides = in_one_unit(entry.normal_us, entry.abnormal_us, sign=False)
         places = found.get(f"ledger:{entry.part}", ())
-        parts.append(
-            Part(bar, entry.text, " → ".join(sides), change, f"{low} to {high}", share(entry.change_us), entry.sure, places)
-        )
+        parts.append(Part(bar, entry.text, " → ".join(sides), change, interval, share(entry.change_us), entry.sure, places))
     if figures.has_residual(ledger):
         us = ledger.residual_us
         change = in_one_unit(us)[0]
