@@ -151,7 +151,8 @@ def trust(rank: RankComparison, drift: float) -> str:
         f"{time.n_normal} and {time.n_abnormal} cycles, worth {worth} independent ones",
     ]
     if time.p_value is not None:
-        parts.append(f"p = {time.p_value:.2g} at level {ALPHA:g}")
+        p = f"p = {time.p_value:.2g}" if time.p_value else "p < 1e-300"  # smaller than a number can be
+        parts.append(f"{p} at level {ALPHA:g}")
     if calibration.false_alarm is None:
         parts.append("the normal side is too short to measure false alarms on")
     else:
