@@ -12,18 +12,18 @@ from pages import DOCUMENTS, TESTED
 LARGEST = 3_000_000
 """Bytes of a page: that much still goes into a ticket."""
 
-
-KINDS = (
-    "contention",
-    "vllm.software_change.eager.1.r1",
-    "a100_cpu_frequency_reduction",
-    "mfu",
-    "startup",
-    "starts",
-    "bench",
-    "sweep",
-)
-"""One page of each kind: axe-core takes seconds for each."""
+ONE_OF_EACH_KIND = [
+    ("contention", WIDE, "light"),
+    ("contention", NARROW, "dark"),
+    ("vllm.software_change.eager.1.r1", NARROW, "dark"),
+    ("a100_cpu_frequency_reduction", WIDE, "light"),
+    ("mfu", NARROW, "dark"),
+    ("startup", WIDE, "light"),
+    ("starts", NARROW, "dark"),
+    ("bench", WIDE, "light"),
+    ("sweep", NARROW, "dark"),
+]
+"""Pages, widths and schemes for axe-core, which takes seconds for each."""
 
 
 @pytest.mark.parametrize("name", [*TESTED, *DOCUMENTS])
@@ -42,8 +42,7 @@ def test_it_opens_from_disk(name: str, made: Makes, opens: Opens, pictures: Pict
         pictures(page, f"{name}-390-dark")
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(WIDE, "light"), (NARROW, "dark")])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(("name", "size", "scheme"), ONE_OF_EACH_KIND)
 def test_it_is_accessible(name: str, made: Makes, opens: Opens, size: tuple[int, int], scheme: str) -> None:
     with opens(made(name).path, size, scheme) as page:
         assert page.evaluate(FITS), "a phone would scroll sideways"
