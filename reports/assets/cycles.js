@@ -14,7 +14,9 @@
     const { cycles, phases } = rank;
     const total = cycles.normal.t.length + cycles.abnormal.t.length;
     if (!total) return null; // the page itself says why there is none
-    const durations = rca.SIDES.flatMap((side) => cycles[side].dur);
+    const whole = (side) => cycles[side].dur.filter((_, n) => cycles[side].state[n] !== rca.NOT_COMPLETE);
+    const known = rca.SIDES.flatMap(whole); // how long a cycle is that was cut off says little
+    const durations = known.length ? known : rca.SIDES.flatMap((side) => cycles[side].dur);
     const positive = durations.filter((us) => us > 0);
     const range = Math.max(...positive) / Math.min(...positive);
     const state = {

@@ -344,7 +344,7 @@ def _functions(result: Comparison, source: _Source, names: _Names, most: int) ->
 
 
 def _rounded(values: pl.Series, decimals: int | None = None) -> list[float | None]:
-    """Round to ``decimals``, or to 6 significant digits: more than a picture or a cell shows."""
+    """Round to ``decimals``, or to 6 significant digits and at most a tenth: more than a picture or a cell shows."""
     return _numbers(values.cast(pl.Float64).to_list(), decimals)
 
 
@@ -353,5 +353,8 @@ def _numbers(values: Iterable[float | None], decimals: int | None = None) -> lis
 
 
 def _short(value: float, decimals: int | None) -> float:
-    short = round(value, decimals) if decimals is not None else float(f"{value:.6g}")
+    if decimals is None:
+        short = round(value, 1) if abs(value) >= 1e5 else float(f"{value:.6g}")
+    else:
+        short = round(value, decimals)
     return int(short) if short == int(short) else short

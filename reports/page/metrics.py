@@ -20,6 +20,9 @@ MAX_ROWS = 120
 """Of the leading rank, and of the signals; the others have as many in all, so that the page still opens."""
 
 MAX_Q = 0.05
+_NOISE = 1e-12
+"""Of the values: a change that small is what sums of floating-point numbers leave of none."""
+
 
 _DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -99,6 +102,10 @@ def _counter(row: Mapping[str, object], values: TwoSides) -> MetricRow:
         value = row[key]
         return float(value) if isinstance(value, (int, float)) else math.nan
 
+    def change(key: str) -> str:
+        value = number(key)
+        return unit.signed(0.0 if abs(value) < _NOISE * max(abs(number("normal")), abs(number("abnormal"))) else value)
+
     figure = small(values)
     unit = unit_for(values.unit, max(abs(figure.low), abs(figure.high)))
     return MetricRow(
@@ -108,8 +115,8 @@ def _counter(row: Mapping[str, object], values: TwoSides) -> MetricRow:
         ends=(unit.text(figure.low), unit.text(figure.high)),
         normal=unit.text(number("normal")),
         abnormal=unit.text(number("abnormal")),
-        shift=unit.signed(number("shift")),
-        interval=f"{unit.signed(number('shift_low'))} to {unit.signed(number('shift_high'))}",
+        shift=change("shift"),
+        interval=f"{change('shift_low')} to {change('shift_high')}",
         delta=_delta(number("cliffs_delta")),
         q=p_value(number("q")),
         n=_counts((number("n_normal"), number("n_abnormal")), (number("effective_normal"), number("effective_abnormal"))),
