@@ -247,7 +247,8 @@ def test_help_tells_what_is_sent_where() -> None:
 
 @pytest.fixture
 def started(report: Path) -> Iterator[subprocess.Popen[str]]:
-    program = "import sys; from rca.cli_open import open_; open_(sys.argv[1:], prog_name='rca open')"
+    default = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # tests may be run by nohup
+    program = f"{default}; import sys; from rca.cli_open import open_; open_(sys.argv[1:], prog_name='rca open')"
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(report)],
         stdout=subprocess.PIPE,
