@@ -185,7 +185,8 @@ def _table(**columns: str) -> Table:
 def _files(rows: tuple[File, ...]) -> Table:
     table = _table(file="left", format="left", size="right", events="right", facts="left")
     for file in rows:
-        facts = ", ".join(f"{key} {value}" for key, value in file.facts.items() if isinstance(value, (str, int, float)))
+        told = {key: value for key, value in file.facts.items() if key != "added_ns"}  # for programs
+        facts = ", ".join(f"{key} {value}" for key, value in told.items() if isinstance(value, (str, int, float)))
         table.add_row(_safe(file.path), file.format, decimal(file.size_bytes), f"{file.events:,}", _safe(facts))
     return table
 
