@@ -364,6 +364,9 @@ def _span(name: str, on_gpu: bool) -> Iterator[None]:
 class Server(http.server.ThreadingHTTPServer):
     """HTTP to a loop, of this machine only."""
 
+    request_queue_size = 128
+    """Of 5 waiting connections, the default, some are reset where a fault keeps the cores busy."""
+
     def __init__(self, port: int, loop: Loop) -> None:
         """Listen. Raises `OSError` where the port is taken."""
         self.loop = loop

@@ -98,6 +98,7 @@ def handler(engine: Engine) -> type[BaseHTTPRequestHandler]:
 
 if __name__ == "__main__":
     port, traces, behaviour = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    ThreadingHTTPServer.request_queue_size = 128  # of 5, as by default, some are reset where cores are busy
     server = ThreadingHTTPServer(("127.0.0.1", port), handler(Engine(traces, behaviour)))
     print(server.server_port, flush=True)
     server.serve_forever()
