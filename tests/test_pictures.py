@@ -349,3 +349,33 @@ def test_cycles_without_a_time_are_found_by_number(tmp_path: Path) -> None:
     drawn = times(result.ranks[0])
     assert drawn is not None
     assert [tick.text for tick in drawn.ticks][-1] == "cycle 20"
+
+
+def test_a_part_of_the_ledger_is_shown_where_it_took_most(slower: api.Comparison) -> None:
+    rank, entries = slower.ranks[0], {entry.part: entry for entry in slower.verdict.ledger.entries}
+    shown = [place for place in slower.places if place.finding.startswith("ledger:")]
+    assert {place.finding for place in shown} == {f"ledger:{part}" for part, entry in entries.items() if entry.sure}
+    for place in shown:
+        part = place.finding.removeprefix("ledger:")
+        assert place.side == ("abnormal" if entries[part].change_us > 0 else "normal")
+        own = rank.parts.filter((pl.col("side") == place.side) & (pl.col("part") == part)).sort("us")
+        assert place.cycle == own["cycle"][-1]
+
+
+def test_a_cause_is_shown_where_its_counter_is_furthest_from_normal(fixtures: Path) -> None:
+    result = api.compare(fixtures / "normal", fixtures / "abnormal")
+    (cause,) = (cause for cause in result.verdict.causes if cause.id == "cpu_contention")
+    (place,) = (place for place in result.places if place.finding == f"cause:cpu_contention:{cause.device}")
+    metric = place.text.split()[0]
+    assert metric in cause.metrics
+    rank = result.ranks[0]
+    shift = rank.metrics.filter(pl.col("metric") == metric)["shift"][0]
+    counters = rank.profiles[1].counters.filter(pl.col("metric").cast(pl.String) == metric)
+    counters = counters.filter(pl.col("pid").is_null() | (pl.col("pid") == rank.abnormal.pid))
+    means = {}
+    for cycle in rank.compared.filter(pl.col("side") == "abnormal").iter_rows(named=True):
+        inside = (pl.col("ts_ns") >= cycle["start_ns"]) & (pl.col("ts_ns") < cycle["end_ns"])
+        if (values := counters.filter(inside)["value"]).len():
+            means[cycle["cycle"]] = values.mean()
+    assert place.side == "abnormal"
+    assert means[place.cycle] == (max if shift > 0 else min)(means.values())
