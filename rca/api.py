@@ -12,13 +12,12 @@ from rca.capture import Capture, Progress
 from rca.capture.health import compare_settings
 from rca.capture.load import load, no_progress
 from rca.comparison import RankComparison, compare_ranks, pair
-from rca.cycles import Rank
+from rca.cycles import Rank, outlying_cycles
 from rca.errors import InputError, TooLittleDataError
 from rca.inspection import Inspection, describe
 from rca.pictures import Pictures, Place, SideName, SidePictures, picture_ranks, picture_side, places
 from rca.profile import Profile, estimate_cores
 from rca.side import Side, chosen_anchors
-from rca.stats.robust import outliers
 from rca.verdict import Verdict, decide, gather, known_cores
 
 _KEPT_BYTES = 400_000_000
@@ -204,12 +203,11 @@ def _cycle_remarks(ranks: list[Rank]) -> list[str]:
         reasons = ", ".join(f"{n} {note}" for note, n in why.iter_rows())
         remarks.append(f"{left_out.height} cycle(s) left out: {reasons}")
     for rank in ranks:
-        for (phase,), cycles in sorted(rank.cycles.filter("complete").group_by("phase")):
-            odd = cycles.filter(outliers(cycles["duration_us"].to_numpy()))["cycle"].to_list()
-            if odd:
-                kind = "" if phase == "unknown" else f" {phase}"
-                shown = ", ".join(str(number) for number in odd[:8]) + (" …" if len(odd) > 8 else "")
-                first = "; the first ones may be warm-up" if min(odd) <= 2 else ""
-                numbers = f"{len(odd)} of {cycles.height}{kind} cycles are outliers (cycle {shown}); kept{first}"
-                remarks.append(f"{rank.role}: {numbers}" if len(ranks) > 1 else numbers)
+        for phase, odd in outlying_cycles(rank.cycles).items():
+            count = rank.cycles.filter(pl.col("complete") & (pl.col("phase") == phase)).height
+            kind = "" if phase == "unknown" else f" {phase}"
+            shown = ", ".join(str(number) for number in odd[:8]) + (" …" if len(odd) > 8 else "")
+            first = "; the first ones may be warm-up" if min(odd) <= 2 else ""
+            numbers = f"{len(odd)} of {count}{kind} cycles are outliers (cycle {shown}); kept{first}"
+            remarks.append(f"{rank.role}: {numbers}" if len(ranks) > 1 else numbers)
     return remarks

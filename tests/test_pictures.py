@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from traces import BASE_NS, decode_trace, span, write_counters, write_pair, write_trace
 
 from rca import api
+from rca.cycles import outlying_cycles, warm_up_cycles
 from rca.pictures import distributions, function_quantiles, metrics
 from rca.pictures.density import _curve, bandwidth, median_interval
 from rca.pictures.excerpt import MAX_EVENTS, MAX_LANES, MAX_ROWS, _rows
@@ -379,3 +380,27 @@ def test_a_cause_is_shown_where_its_counter_is_furthest_from_normal(fixtures: Pa
             means[cycle["cycle"]] = values.mean()
     assert place.side == "abnormal"
     assert means[place.cycle] == (max if shift > 0 else min)(means.values())
+
+
+def test_outliers_are_of_their_phase_and_warm_up_is_those_at_the_start() -> None:
+    durations = [
+        50.0,
+        49.0,
+        *[10.0 + 0.1 * (i % 5) for i in range(20)],
+        40.0,
+        90.0,
+        *[30.0 + 0.1 * (i % 5) for i in range(20)],
+    ]
+    cycles = pl.DataFrame(
+        {
+            "cycle": list(range(1, len(durations) + 1)),
+            "start_ns": list(range(len(durations))),
+            "duration_us": durations,
+            "phase": ["decode"] * 23 + ["prefill"] * 21,
+            "complete": [True] * len(durations),
+        }
+    )
+    assert outlying_cycles(cycles) == {"decode": [1, 2, 23], "prefill": [24]}
+    assert warm_up_cycles(cycles) == [1, 2]
+    assert outlying_cycles(cycles.with_columns(complete=pl.col("cycle") > 2)) == {"decode": [23], "prefill": [24]}
+    assert warm_up_cycles(cycles.clear()) == []

@@ -8,6 +8,7 @@ from rca.pictures.density import distributions
 from rca.pictures.events import SidePictures, picture_ranks, picture_side
 from rca.pictures.functions import QUANTILES, function_quantiles
 from rca.pictures.model import (
+    SIDES,
     CycleOf,
     Distribution,
     Excerpt,
@@ -23,6 +24,7 @@ from rca.pictures.places import place_of_cycle, places
 
 __all__ = [
     "QUANTILES",
+    "SIDES",
     "CycleOf",
     "Distribution",
     "Excerpt",

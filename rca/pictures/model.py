@@ -9,6 +9,8 @@ import polars as pl
 
 SideName = Literal["normal", "abnormal"]
 
+SIDES: tuple[SideName, SideName] = ("normal", "abnormal")
+
 Which = Literal["median", "worst"]
 
 

@@ -10,16 +10,15 @@ import polars as pl
 from rca.capture import Capture
 from rca.comparison import RankComparison
 from rca.comparison.robust import time_per_cycle
+from rca.cycles import outlying_cycles
 from rca.pictures.excerpt import shown_cycles
-from rca.pictures.model import CycleOf, Place, SideName
-from rca.stats.robust import outliers
+from rca.pictures.model import SIDES, CycleOf, Place, SideName
 from rca.verdict import Cause, Verdict
 
 MAX_FUNCTIONS = 25
 MAX_OUTLIERS = 8
 MAX_Q = 0.05
 
-_SIDES: tuple[SideName, SideName] = ("normal", "abnormal")
 
 _WORDS = {"median": "a typical cycle", "worst": "the longest cycle"}
 
@@ -35,7 +34,7 @@ def places(captures: dict[SideName, Capture], ranks: Sequence[RankComparison], v
     for rank in sorted(ranks, key=lambda rank: rank.role != verdict.role):
         finder = _Finder(captures, rank)
         leading = rank.role == verdict.role
-        for side in _SIDES:
+        for side in SIDES:
             found += [finder.at("headline", _WORDS[of.which], side, of.cycle) for of in shown_cycles(rank, side)]
         if leading:
             found += [place for cause in verdict.causes for place in _of_cause(finder, cause)]
@@ -53,11 +52,11 @@ class _Finder:
         self._captures = captures
         self._timed = {
             side: own.from_events or bool((own.rank.cycles["start_ns"] != 0).any())
-            for side, own in zip(_SIDES, rank.profiles, strict=True)
+            for side, own in zip(SIDES, rank.profiles, strict=True)
         }
         self._cycles = {
             (side, row["cycle"]): row
-            for side, own in zip(_SIDES, (rank.normal, rank.abnormal), strict=True)
+            for side, own in zip(SIDES, (rank.normal, rank.abnormal), strict=True)
             for row in own.cycles.iter_rows(named=True)
         }
 
@@ -90,7 +89,7 @@ def _of_cause(finder: _Finder, cause: Cause) -> Iterator[Place]:
         metric, cycle = seen
         yield finder.at(finding, f"{metric} is furthest from normal here", "abnormal", cycle)
         return
-    for side in _SIDES:
+    for side in SIDES:
         shown = shown_cycles(finder.rank, side)
         yield from (
             finder.at(finding, _WORDS[of.which], side, of.cycle)
@@ -155,7 +154,7 @@ def _of_functions(finder: _Finder) -> Iterator[Place]:
     if not rank.gate.ok:
         return
     changed = rank.functions.filter((pl.col("q") < MAX_Q) & (pl.col("shift_us") != 0)).head(MAX_FUNCTIONS)
-    longest = {side: _longest(finder, side) for side in _SIDES}
+    longest = {side: _longest(finder, side) for side in SIDES}
     for row in changed.iter_rows(named=True):
         side: SideName = "abnormal" if row["shift_us"] > 0 else "normal"
         cycle, took = longest[side].get((row["function"], row["device"]), (None, 0.0))
@@ -166,7 +165,7 @@ def _of_functions(finder: _Finder) -> Iterator[Place]:
 
 def _longest(finder: _Finder, side: SideName) -> dict[tuple[str, str], tuple[int, float]]:
     """Return the cycle in which each (function, device) took longest, and µs."""
-    profile = finder.rank.profiles[_SIDES.index(side)]
+    profile = finder.rank.profiles[SIDES.index(side)]
     own = time_per_cycle(profile, finder.compared(side))
     most = own.sort("duration_us", "cycle", descending=[True, False]).unique(
         ["function", "device"], keep="first", maintain_order=True
@@ -178,9 +177,10 @@ def _longest(finder: _Finder, side: SideName) -> dict[tuple[str, str], tuple[int
 
 
 def _of_outliers(finder: _Finder) -> Iterator[Place]:
-    for side in _SIDES:
-        for (phase,), cycles in sorted(finder.compared(side).group_by("phase")):
-            odd = cycles.filter(outliers(cycles["duration_us"].to_numpy())).sort("duration_us", descending=True)
+    for side in SIDES:
+        recorded = finder.rank.profiles[SIDES.index(side)].rank.cycles
+        for phase, numbers in outlying_cycles(recorded).items():
+            odd = recorded.filter(pl.col("cycle").is_in(numbers)).sort("duration_us", "cycle", descending=[True, False])
             for row in odd.head(MAX_OUTLIERS).iter_rows(named=True):
                 kind = "" if phase == "unknown" else f" of {phase}"
                 yield finder.at("outlier", f"an outlier{kind}: {row['duration_us']:,.0f} us", side, row["cycle"])

@@ -16,17 +16,16 @@ import polars as pl
 from rca.api import Comparison
 from rca.capture.tables import HOST, KINDS
 from rca.comparison import RankComparison
+from rca.cycles import outlying_cycles, warm_up_cycles
 from rca.cycles.grammar import UNKNOWN
-from rca.pictures import Excerpt, Place, RankPictures, SideName, Stacks, function_quantiles, place_of_cycle
+from rca.pictures import SIDES, Excerpt, Place, RankPictures, SideName, Stacks, function_quantiles, place_of_cycle
 from rca.profile import Profile
 from rca.profile.counters_join import series_for
 from rca.profile.timeline import PARTS
-from rca.stats.robust import outliers
 from reports.names import NameIndex
 from reports.page.limits import Limits
 from reports.view import side_names
 
-_SIDES: tuple[SideName, SideName] = ("normal", "abnormal")
 _COMPARED, _OTHER, _LEFT_OUT = 0, 1, 2
 
 
@@ -73,14 +72,14 @@ class _Source:
 
 
 def _source(rank: RankComparison, pictures: RankPictures | None) -> _Source:
-    series = {side: _series(rank, side) for side in _SIDES}
-    return _Source(rank, pictures, series, {side: function_quantiles(rank, side) for side in _SIDES})
+    series = {side: _series(rank, side) for side in SIDES}
+    return _Source(rank, pictures, series, {side: function_quantiles(rank, side) for side in SIDES})
 
 
 def _limited(result: Comparison, sources: list[_Source], limits: Limits) -> dict[str, Any]:
     names = _Names(limits)
     ranks = [_rank(result, source, names, limits) for source in sources]
-    labels = {side: {"label": label} for side, label in zip(_SIDES, side_names(result), strict=True)}
+    labels = {side: {"label": label} for side, label in zip(SIDES, side_names(result), strict=True)}
     index = NameIndex(names.all)
     short = [own if (own := index.short(name)) != name else None for name in names.all]
     return {
@@ -137,7 +136,7 @@ def _rank(result: Comparison, source: _Source, names: _Names, limits: Limits) ->
         "stratum": rank.gate.stratum,
         "phases": [_phase(phase) for phase in phases],
         "parts": [{"part": part, "text": text} for part, text in PARTS.items() if part in set(rank.parts["part"])],
-        "cycles": {side: _cycles(rank, side, phases, limits.cycles) for side in _SIDES},
+        "cycles": {side: _cycles(rank, side, phases, limits.cycles) for side in SIDES},
         "counters": _counters(source, limits),
         "timelines": [_timeline(result, source, own, names, limits) for own in source.excerpts],
         "timelines_note": source.pictures.note if source.pictures else "",
@@ -151,7 +150,7 @@ def _phase(phase: str) -> str:
 
 
 def _profile(rank: RankComparison, side: SideName) -> Profile:
-    return rank.profiles[_SIDES.index(side)]
+    return rank.profiles[SIDES.index(side)]
 
 
 def _origin_ns(rank: RankComparison, side: SideName) -> int:
@@ -164,7 +163,8 @@ def _cycles(rank: RankComparison, side: SideName, phases: list[str], most: int) 
     is_compared = pl.col("cycle").is_in(compared["cycle"].to_list())
     state = pl.when(is_compared).then(_COMPARED).when("complete").then(_OTHER).otherwise(_LEFT_OUT)
     table = table.with_columns(state=state)
-    odd = _outliers(_profile(rank, side))
+    recorded = _profile(rank, side).rank.cycles
+    odd = {number for numbers in outlying_cycles(recorded).values() for number in numbers}
     parts = rank.parts.filter(pl.col("side") == side)
     return {
         "cycle": table["cycle"].to_list(),
@@ -176,25 +176,10 @@ def _cycles(rank: RankComparison, side: SideName, phases: list[str], most: int) 
         "state": table["state"].to_list(),
         "outlier": [int(cycle in odd) for cycle in table["cycle"]],
         "notes": {str(row): note for row, note in enumerate(table["note"]) if note},
-        "warmup": _warm_up(table["cycle"].to_list(), odd),
+        "warmup": min(len(warm_up_cycles(recorded)), table.height),
         "parts": {str(part): _of_part(table, own) for (part,), own in sorted(parts.group_by("part"))},
-        "left_out": _profile(rank, side).rank.cycles.height - table.height,
+        "left_out": recorded.height - table.height,
     }
-
-
-def _outliers(profile: Profile) -> set[int]:
-    """Return the cycles that the report calls outliers: of each phase by itself, whether compared or not."""
-    complete = profile.rank.cycles.filter("complete")
-    odd = [own.filter(outliers(own["duration_us"].to_numpy()))["cycle"].to_list() for _, own in complete.group_by("phase")]
-    return {cycle for cycles in odd for cycle in cycles}
-
-
-def _warm_up(cycles: list[int], odd: set[int]) -> int:
-    """Return how many of the first cycles are outliers: the report says of those that they may be warm-up."""
-    count = 0
-    while count < len(cycles) and cycles[count] in odd:
-        count += 1
-    return count
 
 
 def _of_part(cycles: pl.DataFrame, own: pl.DataFrame) -> list[float | None]:
@@ -206,7 +191,7 @@ def _counters(source: _Source, limits: Limits) -> list[dict[str, Any]]:
     """Return the samples of the counters that both sides recorded."""
     found = []
     for metric, device in source.counters[: limits.counters]:
-        both = {side: source.series[side][metric, device] for side in _SIDES}
+        both = {side: source.series[side][metric, device] for side in SIDES}
         samples: dict[str, Any] = {
             side: _samples(_thinned(table, limits.samples), _origin_ns(source.rank, side))
             for side, (_, table) in both.items()

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from rca.comparison import RankComparison
-from rca.pictures import Distribution, SideCurve, SideName
+from rca.pictures import SIDES, Distribution, SideCurve, SideName
 from rca.pictures.density import MIN_FOR_CURVE
 from rca.pictures.metrics import TwoSides, curve
 from rca.verdict import Ledger, duration
@@ -27,8 +27,6 @@ MAX_POINTS = 200
 
 MAX_DOTS = 800
 """Of cycles over time on one side: of more, every second, third, ... is drawn."""
-
-_SIDES: tuple[SideName, SideName] = ("normal", "abnormal")
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def distribution(found: Distribution) -> DistributionFigure:
     points = (found.normal.points, found.abnormal.points)
     scale, beyond = _trimmed(points, duration)
     title = "Cycle time" if found.phase == "unknown" else f"Cycle time of {found.phase} cycles"
-    normal, abnormal = (_strip(side, getattr(found, side), scale) for side in _SIDES)
+    normal, abnormal = (_strip(side, getattr(found, side), scale) for side in SIDES)
     return DistributionFigure(title, normal, abnormal, time_ticks(scale), beyond, bool(normal.line or abnormal.line))
 
 
@@ -409,12 +407,12 @@ def times(rank: RankComparison) -> TimesFigure | None:
     trimmed, beyond = _trimmed([own.tolist() for own in durations], duration)
     steps = [-(-own.height // MAX_DOTS) for own in sides]
     if max(steps) > 1:
-        few = ", ".join(f"1 of {step} {side} cycles" for step, side in zip(steps, _SIDES, strict=True) if step > 1)
+        few = ", ".join(f"1 of {step} {side} cycles" for step, side in zip(steps, SIDES, strict=True) if step > 1)
         beyond = f"{beyond}. Drawn: {few}" if beyond else f"Drawn: {few}"
     across = Scale(0, max(float(own[-1]) for own in seconds) or 1.0)
     up = Scale(0, trimmed.high)
     panels = []
-    for side, own, at, took, step in zip(_SIDES, sides, seconds, durations, steps, strict=True):
+    for side, own, at, took, step in zip(SIDES, sides, seconds, durations, steps, strict=True):
         compared = own["cycle"].is_in(rank.compared.filter(pl.col("side") == side)["cycle"].to_list()).to_numpy()
         dots = [
             [

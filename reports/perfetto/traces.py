@@ -28,13 +28,12 @@ from rca.capture import Capture, Progress
 from rca.capture.load import load, no_progress
 from rca.capture.tables import GPU_KINDS
 from rca.errors import InputError, OutputError
-from rca.pictures import SideName
+from rca.pictures import SIDES, SideName
 from rca.version import __version__
 from reports.perfetto.found import counters_of, found_slices
 from reports.perfetto.lanes import lanes
 from reports.perfetto.tracks import Line, lines_of_events, threads
 
-SIDES: tuple[SideName, SideName] = ("normal", "abnormal")
 SUFFIX = ".json.gz"
 FORMAT = 1
 

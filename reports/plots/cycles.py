@@ -11,8 +11,8 @@ import polars as pl
 
 from rca.api import Comparison
 from rca.comparison import RankComparison
+from rca.cycles import warm_up_cycles
 from rca.pictures import SideName
-from rca.stats.robust import outliers
 from rca.verdict import duration
 from reports.charts.captures import leading
 from reports.charts.model import Axis, logarithmic, scale
@@ -33,7 +33,7 @@ _MARKERS = {
 }
 _STATES = {
     "compared": "Filled: compared.",
-    "warm-up": "Hollow with a thick edge: compared, but outliers at the start, so maybe warm-up.",
+    "warm-up": "Hollow with a thick edge: outliers at the start, so maybe warm-up.",
     "other": "Hollow: not compared, of another phase or other work.",
     "left out": "Crosses: left out, their end is not known.",
 }
@@ -89,10 +89,8 @@ def _durations(values: list[float]) -> Axis:
 def _side(rank: RankComparison, side: SideName, median_us: float) -> _Side:
     recorded = rank.profiles[0 if side == "normal" else 1].rank.cycles.sort("start_ns")
     compared = rank.compared.filter(pl.col("side") == side)
-    odd = set(compared.filter(outliers(compared["duration_us"].to_numpy()))["cycle"]) if compared.height else set()
-    warm_up = list(itertools.takewhile(odd.__contains__, recorded["cycle"]))
     state = (
-        pl.when(pl.col("cycle").is_in(warm_up))
+        pl.when(pl.col("cycle").is_in(warm_up_cycles(recorded)))
         .then(pl.lit("warm-up"))
         .when(pl.col("cycle").is_in(compared["cycle"].to_list()))
         .then(pl.lit("compared"))

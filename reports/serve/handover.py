@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from rca.capture.bytes_in import GZIP_MAGIC
 from rca.errors import InputError
+from rca.pictures import SIDES
 from reports import html, perfetto
 from reports.serve.serving import Answer, Query
 
@@ -208,7 +209,7 @@ class Pages:
     def names(self) -> dict[str, Callable[[Query], Answer]]:
         """Return what `reports.serving` serves."""
         made: dict[str, Callable[[Query], Answer]] = {}
-        for side in perfetto.SIDES:
+        for side in SIDES:
             made[f"/perfetto/{side}"] = partial(self._page, side)
             made[f"/perfetto/{side}/trace"] = partial(self._trace, side)
         return made

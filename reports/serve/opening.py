@@ -15,7 +15,7 @@ from threading import Lock
 from rca.capture import Progress
 from rca.capture.load import load, no_progress
 from rca.errors import InputError
-from rca.pictures import SideName
+from rca.pictures import SIDES, SideName
 from reports import perfetto
 from reports.serve import handover
 from reports.serve.serving import SHUT, Answer, Names, Query
@@ -62,7 +62,7 @@ class Site:
             return
         self._temporary = tempfile.TemporaryDirectory(prefix="rca-open-")
         try:
-            self.names = _of_captures({side: path / side for side in perfetto.SIDES}, Path(self._temporary.name), progress)
+            self.names = _of_captures({side: path / side for side in SIDES}, Path(self._temporary.name), progress)
         except BaseException:
             self._temporary.cleanup()
             raise
@@ -84,7 +84,7 @@ def _report_at(path: Path) -> Path | None:
             return path
         if is_folder and (path / REPORT).is_file():
             return path / REPORT
-        if is_folder and all((path / side).exists() for side in perfetto.SIDES):
+        if is_folder and all((path / side).exists() for side in SIDES):
             return None
         has_json = is_folder and (path / "report.json").is_file()
     except FileNotFoundError:
